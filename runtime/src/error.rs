@@ -1,0 +1,140 @@
+//! What went wrong, for the person: verb, object, cause, in lower case and without a full stop.
+//!
+//! Engines match some sentences word for word (containerd, Docker, podman and CRI-O look for runc's), so every
+//! such sentence stands once, in [`phrase`]. A caller branches on [`Kind`], never on a text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A result whose error is told to the person once, by `main`.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a caller may branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No container has this id under this root.
+    NotFound,
+    /// The container's first process is gone or was never there.
+    NotRunning,
+    /// Anything else: only the sentence matters.
+    Other,
+}
+
+/// An error: a sentence, built from the inside out by [`Error::context`].
+#[derive(Clone, Debug)]
+pub struct Error {
+    text: Cow<'static, str>,
+    kind: Kind,
+}
+
+impl Error {
+    /// An error that nobody branches on.
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
+        Self { text: text.into(), kind: Kind::Other }
+    }
+
+    /// `container does not exist`.
+    pub fn not_found() -> Self {
+        Self { text: phrase::NOT_FOUND.into(), kind: Kind::NotFound }
+    }
+
+    /// `container not running`.
+    pub fn not_running() -> Self {
+        Self { text: phrase::NOT_RUNNING.into(), kind: Kind::NotRunning }
+    }
+
+    /// Puts what was being done before the cause: `context: cause`.
+    pub fn context(self, context: impl fmt::Display) -> Self {
+        Self { text: format!("{context}: {}", self.text).into(), kind: self.kind }
+    }
+
+    /// What a caller may branch on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `errno` as the kernel's manual says it, in runc's lower case: `no such file or directory`.
+pub fn errno_text(errno: rustix::io::Errno) -> String {
+    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::new(errno_text(errno))
+    }
+}
+
+impl From<nix::errno::Errno> for Error {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self::new(errno.desc().to_lowercase())
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(raw) => nix::errno::Errno::from_raw(raw).into(),
+            None => Self::new(error.to_string()),
+        }
+    }
+}
+
+/// Says what was being done when a foreign error came up.
+pub trait Context<T> {
+    /// `context: cause`.
+    fn context(self, context: impl fmt::Display) -> Result<T>;
+    /// Like [`Context::context`], for a context that costs something to make.
+    fn with_context<D: fmt::Display>(self, context: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, context: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.into().context(context))
+    }
+    fn with_context<D: fmt::Display>(self, context: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|e| e.into().context(context()))
+    }
+}
+
+/// Leaves the function with a formatted [`Error`].
+#[macro_export]
+macro_rules! bail {
+    ($($arg:tt)*) => { return Err($crate::error::Error::new(format!($($arg)*))) };
+}
+
+/// The sentences that engines, scripts and runc's own tests look for, word for word.
+pub mod phrase {
+    #![allow(missing_docs)]
+    pub const NOT_FOUND: &str = "container does not exist";
+    pub const EXISTS: &str = "container with given ID already exists";
+    pub const INVALID_ID: &str = "invalid container ID format";
+    pub const EMPTY_ID: &str = "container id cannot be empty";
+    pub const NOT_RUNNING: &str = "container not running";
+    pub const NOT_PAUSED: &str = "container not paused";
+    pub const STOPPED_START: &str = "cannot start a container that has stopped";
+    pub const RUNNING_START: &str = "cannot start an already running container";
+    pub const INIT_STILL_RUNNING: &str = "container init still running";
+    pub const EXEC_STOPPED: &str = "cannot exec in a stopped container";
+    pub const EXEC_PAUSED: &str = "cannot exec in a paused container (use --ignore-paused to override)";
+    pub const EXEC_NO_ARGS: &str = "exec args cannot be empty";
+    pub const TTY_WITHOUT_SOCKET: &str =
+        "cannot allocate tty if runc will detach without setting console socket";
+    pub const SOCKET_WITHOUT_TTY: &str = "cannot use console socket if runc will not detach or allocate tty";
+    pub const NO_PROCESS: &str = "process property must not be empty";
+    pub const NO_CWD: &str = "Cwd property must not be empty";
+    pub const RELATIVE_CWD: &str = "Cwd must be an absolute path";
+    pub const NO_ARGS: &str = "args must not be empty";
+    pub const START_PROCESS: &str = "unable to start container process";
+    pub const CONTAINER_INIT: &str = "error during container init";
+    pub const OOM_AT_START: &str = "container init was OOM-killed (memory limit too low?)";
+    pub const BREAKOUT: &str = "current working directory is outside of container mount namespace root -- possible container breakout detected";
+}

@@ -1,0 +1,33 @@
+//! The verbs: one per file, each told top to bottom. A verb takes decided options and returns data or an error;
+//! it reads no argv and no environment and prints nothing.
+
+use std::path::PathBuf;
+
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod exec;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod pause;
+pub mod ps;
+pub mod resume;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod update;
+
+/// What every verb is told: where the containers of this user are kept, and how cgroups are driven.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The directory of the containers' state, absolute (`--root`).
+    pub root: PathBuf,
+    /// Whether `--root` was given: a missing directory is an error only then.
+    pub root_is_explicit: bool,
+    /// The systemd cgroup driver was asked for (`--systemd-cgroup`).
+    pub systemd_cgroup: bool,
+    /// Whether missing permission on cgroups is tolerated (`--rootless`, already resolved).
+    pub rootless: bool,
+}

@@ -1,0 +1,1 @@
+//! `features`: what this runtime supports, independent of the host.

@@ -1,0 +1,1 @@
+//! `spec`: the default config.json.
