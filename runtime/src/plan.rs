@@ -1,1 +1,241 @@
-//! Every decision, no side effect.
+//! Every decision, no side effect: the same [`Spec`], [`Host`], [`Facts`] and [`Options`] give the same [`Plan`]. Nothing
+//! after this sees the spec; every `Option` of the JSON ends here. The steps for init come in the order that is the
+//! security argument of a birth (docs/birth.md).
+
+pub mod capabilities;
+pub mod cgroup;
+pub mod devices;
+pub mod exec;
+pub mod hooks;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
+pub mod steps;
+pub mod sysctl;
+
+use crate::bail;
+use crate::error::{Result, phrase};
+use crate::host::{Facts, Host};
+use crate::spec::{Hook, Linux, Process, Spec};
+use pintle_init::order::Step;
+use std::path::PathBuf;
+use steps::{Slot, Steps};
+
+/// What the command line says about a birth.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// Wait for `start` before the program is executed.
+    pub wait_for_start: bool,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve_fds: u32,
+    /// How many of these are sockets by socket activation.
+    pub listen_fds: u32,
+    /// A pidfd of init is sent to the caller.
+    pub pidfd_socket: bool,
+    /// Missing permission on cgroups is tolerated.
+    pub rootless: bool,
+    /// The directory that holds the notify socket, to be bound at /run/notify.
+    pub notify: Option<PathBuf>,
+    /// The environment that hooks get which bring none.
+    pub environment: Vec<String>,
+    /// Where cgroup2 is mounted.
+    pub cgroup_mount: PathBuf,
+}
+
+/// Everything decided about a birth.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What init does.
+    pub birth: Birth,
+    /// The container's cgroup.
+    pub cgroup: cgroup::Plan,
+    /// What the parent does for init and afterwards.
+    pub hooks: hooks::OfRuntime,
+    /// What later verbs need to know.
+    pub saved: Saved,
+    /// Things that the person should hear about.
+    pub warnings: Vec<String>,
+}
+
+/// A process to be born: of a container, or beside one (exec).
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// What init does.
+    pub steps: Steps,
+    /// Namespaces that clone3 makes (CLONE_NEW…).
+    pub namespaces: u32,
+    /// Maps of the new user namespace.
+    pub id_maps: Option<namespaces::IdMaps>,
+    /// The user namespace comes with the clone, so init has to keep its capabilities over the execve.
+    pub keep_capabilities: bool,
+    /// Descriptors below this number are the program's.
+    pub first_private: u32,
+    /// Limits, set by the parent when all is prepared: (resource, soft, hard).
+    pub rlimits: Vec<process::Rlimit>,
+    /// /proc/PID/oom_score_adj
+    pub oom_score_adj: Option<i32>,
+    /// The user namespaces of id-mapped mounts, by slot.
+    pub mount_maps: Vec<namespaces::IdMaps>,
+    /// The program gets a terminal.
+    pub terminal: bool,
+}
+
+/// What is kept of a container for `exec`, `start` and `delete`: decided once.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Saved {
+    /// The namespaces that are the container's own or joined (CLONE_NEW…), for setns with init's pidfd.
+    pub namespaces: u32,
+    /// The process of config.json.
+    pub process: Process,
+    /// Groups may be set in the container's user namespace.
+    pub set_groups: bool,
+    /// The program of the seccomp filter lies beside the state; its flags.
+    pub seccomp_flags: Option<u32>,
+    /// The rootfs is entered by chroot alone.
+    pub chroot: bool,
+    /// poststart, run by `start`.
+    pub poststart: Vec<Hook>,
+    /// poststop, run by `delete`.
+    pub poststop: Vec<Hook>,
+    /// The annotations.
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// personality(2), which exec processes get too.
+    pub personality: Option<u32>,
+    /// `linux.resources`, which `update` changes.
+    pub resources: Option<oci_spec::runtime::LinuxResources>,
+    /// The seccomp filter as bytes; not part of state.json.
+    #[serde(skip)]
+    pub seccomp_program: Vec<u8>,
+}
+
+impl Plan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// What in config.json can't be done, by its JSON path, in runc's words where runc has some.
+    pub fn new(spec: &Spec, host: &Host, facts: &Facts, options: &Options) -> Result<Self> {
+        let nothing = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&nothing);
+        let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
+        not_yet(linux)?;
+        let mut warnings = Vec::new();
+        let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
+        let filter = linux.seccomp.as_ref().map(|profile| seccomp::compile(profile, seccomp::Arch::NATIVE)).transpose()?.flatten();
+        if filter.as_ref().is_some_and(|filter| filter.notify) {
+            bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
+        }
+        let mut more = exec::listen_environment(options.listen_fds);
+        more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
+        let decided = process::Decided::new(process, process::Bounds::new(host, &spaces), &more, &mut warnings)?;
+        decided.check_ids(&spaces)?;
+        let personality = process::personality(linux, &mut warnings);
+        let hooks = hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?;
+        let device_paths = devices::paths(linux);
+        let cgroup = cgroup::Plan::new(&cgroup::Input {
+            id: &options.id,
+            cgroups_path: linux.cgroups_path.as_deref(),
+            resources: linux.resources.as_ref(),
+            device_paths: &device_paths,
+            own: &host.own_cgroup,
+            rootless: options.rootless,
+            in_user_namespace: host.in_user_namespace,
+        })?;
+
+        let mut steps = Steps::new();
+        let mut mount_maps = Vec::new();
+        let late = spaces.enter(&mut steps, linux)?;
+        steps.push(&Step::Session {});
+        if !options.no_new_keyring {
+            steps.push(&Step::Keyring { name: &steps::c_string(&format!("_ses.{}", options.id), "id")? });
+        }
+        if spaces.is_new(namespaces::NETWORK) {
+            steps.push(&Step::Loopback {});
+        }
+        rootfs::enter(&mut steps, linux, &spaces, facts)?;
+        let mounts = mounts::Decided::new(spec, linux, &spaces, options, &cgroup, &mut warnings)?;
+        mounts.mount(&mut steps, &mut mount_maps);
+        if mounts.makes_dev {
+            devices::make(&mut steps, linux, host, &spaces)?;
+        }
+        decided.make_cwd(&mut steps)?;
+        if hooks.any_of_runtime() {
+            steps.push(&Step::RunHooks {});
+        }
+        hooks.create_container(&mut steps)?;
+        if !mounts.has_procfs && (options.wait_for_start || linux.sysctl.is_some() || decided.has_label()) {
+            steps.push(&Step::Procfs {});
+        }
+        sysctl::write(&mut steps, linux, &spaces, facts)?;
+        mounts.seal(&mut steps);
+        decided.console(&mut steps, mounts.makes_dev);
+        rootfs::hide(&mut steps, spec, linux, &spaces)?;
+        rootfs::become_root(&mut steps, linux, &spaces, options)?;
+        if mounts.makes_dev {
+            steps.push(&Step::ReopenNull {});
+        }
+        if options.pidfd_socket {
+            let socket = steps.slot(Slot::PidfdSocket);
+            steps.push(&Step::SendPidfd { socket, word: b"standard" });
+        }
+        spaces.names(&mut steps, spec)?;
+        decided.attributes(&mut steps, personality);
+        let program = filter.as_ref().map(|filter| (filter.bytes(), filter.flags));
+        decided.become_user(&mut steps, program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags)));
+        steps.push(&Step::Done {});
+        if options.wait_for_start {
+            let fifo = steps.slot(Slot::Fifo);
+            steps.push(&Step::AwaitStart { fifo });
+        }
+        hooks.start_container(&mut steps, decided.environment())?;
+        decided.execute(&mut steps);
+
+        let saved = Saved {
+            namespaces: spaces.kinds(),
+            process: process.clone(),
+            set_groups: spaces.can_set_groups,
+            seccomp_flags: program.as_ref().map(|(_, flags)| *flags),
+            chroot: !spaces.has(namespaces::MOUNT),
+            poststart: hooks.of_runtime.poststart.clone(),
+            poststop: hooks.of_runtime.poststop.clone(),
+            annotations: spec.annotations.clone().unwrap_or_default(),
+            personality,
+            resources: linux.resources.clone(),
+            seccomp_program: program.map(|(bytes, _)| bytes).unwrap_or_default(),
+        };
+        Ok(Self {
+            birth: Birth {
+                steps,
+                namespaces: late.clone_flags,
+                id_maps: spaces.id_maps.clone(),
+                keep_capabilities: late.clone_flags & namespaces::USER != 0,
+                first_private: 3 + options.listen_fds + options.preserve_fds,
+                rlimits: decided.rlimits,
+                oom_score_adj: decided.oom_score_adj,
+                mount_maps,
+                terminal: decided.terminal,
+            },
+            cgroup,
+            hooks: hooks.of_runtime,
+            saved,
+            warnings,
+        })
+    }
+}
+
+/// Features of the specification that a later version brings. Silence would be a promise.
+fn not_yet(linux: &Linux) -> Result<()> {
+    let named = |name: &str, there: bool| if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) };
+    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))?;
+    named("intelRdt", linux.intel_rdt.is_some())?;
+    named("memoryPolicy", linux.memory_policy.is_some())
+}

@@ -1,1 +1,252 @@
-//! config.json as written.
+//! config.json as written. The types are those of the oci-spec crate where they are as lenient as runc; where they are
+//! stricter (closed enums for names that runc only warns about) or do not take `null`, this module has its own. It never
+//! decides anything, and the text is never edited before it is parsed.
+
+pub mod seccomp;
+
+use crate::bail;
+use crate::error::{Context, Error, Result};
+pub use oci_spec::runtime::{
+    Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt, LinuxMemoryPolicy,
+    LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain, LinuxResources,
+    LinuxTimeOffset, Scheduler,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The version of the runtime specification that this runtime implements.
+pub const VERSION: &str = "1.3.0";
+
+/// A config.json larger than this is refused: it would only be there to use up memory.
+const SIZE_LIMIT: u64 = 64 << 20;
+
+/// The root object of config.json (config.md).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Spec {
+    pub oci_version: Option<String>,
+    pub root: Option<Root>,
+    pub mounts: Option<Vec<Mount>>,
+    pub process: Option<Process>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub hooks: Option<Hooks>,
+    pub annotations: Option<BTreeMap<String, String>>,
+    pub linux: Option<Linux>,
+}
+
+/// `root`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Root {
+    pub path: Option<String>,
+    pub readonly: Option<bool>,
+}
+
+/// An element of `mounts`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Mount {
+    pub destination: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub source: Option<String>,
+    pub options: Option<Vec<String>>,
+    pub uid_mappings: Option<Vec<LinuxIdMapping>>,
+    pub gid_mappings: Option<Vec<LinuxIdMapping>>,
+}
+
+/// `process`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Process {
+    pub terminal: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
+    pub user: Option<User>,
+    pub args: Option<Vec<String>>,
+    pub env: Option<Vec<String>>,
+    pub cwd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rlimits: Option<Vec<Rlimit>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_new_privileges: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selinux_label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<LinuxIOPriority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+}
+
+/// `process.consoleSize`, in characters
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct ConsoleSize {
+    pub height: u16,
+    pub width: u16,
+}
+
+/// `process.user`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct User {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_gids: Option<Vec<u32>>,
+}
+
+/// `process.capabilities`: names as written, since unknown ones only deserve a warning.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Capabilities {
+    pub bounding: Option<Vec<String>>,
+    pub effective: Option<Vec<String>>,
+    pub inheritable: Option<Vec<String>>,
+    pub permitted: Option<Vec<String>>,
+    pub ambient: Option<Vec<String>>,
+}
+
+/// An element of `process.rlimits`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Rlimit {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub hard: Option<u64>,
+    pub soft: Option<u64>,
+}
+
+/// `linux`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Linux {
+    pub namespaces: Option<Vec<LinuxNamespace>>,
+    pub uid_mappings: Option<Vec<LinuxIdMapping>>,
+    pub gid_mappings: Option<Vec<LinuxIdMapping>>,
+    pub time_offsets: Option<BTreeMap<String, LinuxTimeOffset>>,
+    pub devices: Option<Vec<LinuxDevice>>,
+    pub net_devices: Option<BTreeMap<String, LinuxNetDevice>>,
+    pub cgroups_path: Option<String>,
+    pub resources: Option<LinuxResources>,
+    pub sysctl: Option<BTreeMap<String, String>>,
+    pub seccomp: Option<seccomp::Profile>,
+    pub rootfs_propagation: Option<String>,
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+    pub mount_label: Option<String>,
+    pub personality: Option<LinuxPersonality>,
+    pub memory_policy: Option<LinuxMemoryPolicy>,
+    pub intel_rdt: Option<LinuxIntelRdt>,
+}
+
+/// Reads `config.json` of a bundle.
+///
+/// # Errors
+/// That there is none; that it is no regular file or too large; where in it a value does not fit, by its JSON path.
+pub fn load(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join("config.json");
+    let text = match read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("JSON specification file config.json not found")
+        }
+        Err(error) => return Err(Error::from(error)).context(path.display()),
+    };
+    parse(&text, "config.json")
+}
+
+/// Reads a process object (`exec --process`).
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_process(path: &Path) -> Result<Process> {
+    let text = read(path).with_context(|| format!("open {}", path.display()))?;
+    parse(&text, &path.display().to_string())
+}
+
+/// The bytes of a file that may be anything: a fifo would block, a device never ends.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    if metadata.len() > SIZE_LIMIT {
+        return Err(std::io::Error::other(format!("larger than {SIZE_LIMIT} bytes")));
+    }
+    let mut text = Vec::with_capacity(metadata.len() as usize + 1);
+    file.take(SIZE_LIMIT).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Parses JSON; an error names the place: `config.json: linux.namespaces[2].type: unknown variant …`.
+///
+/// # Errors
+/// A syntax error with line and column, or a value that does not fit with its JSON path.
+pub fn parse<T: DeserializeOwned>(text: &[u8], name: &str) -> Result<T> {
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(value);
+    }
+    // Only a failure is worth the time to keep track of the path.
+    let deserializer = &mut serde_json::Deserializer::from_slice(text);
+    let error = match serde_path_to_error::deserialize::<_, T>(deserializer) {
+        Ok(_) => bail!("{name}: trailing characters after the JSON value"),
+        Err(error) => error,
+    };
+    let path = error.path().to_string();
+    let cause = error.into_inner();
+    match path.as_str() {
+        "." => bail!("{name}: {cause}"),
+        path => bail!("{name}: {path}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse::<Spec>(text.as_bytes(), "config.json").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_json_path_and_the_reason() {
+        let unknown = r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"foo"}]}}"#;
+        assert!(error(unknown).starts_with("config.json: linux.namespaces[1].type: unknown variant `foo`"));
+        let wrong = r#"{"process":{"args":["sh",5]}}"#;
+        assert!(error(wrong).starts_with("config.json: process.args[1]: invalid type: integer `5`"));
+        assert!(error("{").starts_with("config.json: EOF while parsing"));
+        assert!(error("{} {}").contains("trailing characters"));
+    }
+
+    #[test]
+    fn null_is_absent_and_unknown_keys_are_ignored() {
+        let text = r#"{"ociVersion":"1.0.0","linux":{"seccomp":null,"maskedPaths":null,"namespaces":null},"x":[1]}"#;
+        let spec: Spec = parse(text.as_bytes(), "config.json").unwrap();
+        assert!(spec.linux.unwrap().seccomp.is_none());
+    }
+}

@@ -1,8 +1,20 @@
-//! `create`: everything of a container but its program.
+//! `create`: everything of a container but its program. The birth told here is that of `run`, too.
 
-use super::Context;
-use crate::error::{Error, Result};
-use std::path::PathBuf;
+use super::{Context, delete};
+use crate::bail;
+use crate::cgroup::{self, Cgroup, Layout};
+use crate::error::{Context as _, Error, Result, phrase};
+use crate::host::{self, Host};
+use crate::launch::spawn::{self, Child, Descriptors};
+use crate::launch::terminal::{self, Foreground};
+use crate::launch::{mount_maps, serve};
+use crate::plan::{self, Plan, namespaces};
+use crate::spec::{self, Hook};
+use crate::state::{self, Container, State};
+use crate::time;
+use rustix::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What `create` and `run` are told on the command line. Paths are absolute.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +41,237 @@ pub struct Options {
     pub notify_socket: Option<PathBuf>,
 }
 
+/// What the birth is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `create`: init waits for `start`.
+    Create,
+    /// `run --detach`
+    Detached,
+    /// `run`
+    Foreground,
+}
+
+/// A container just born.
+#[derive(Debug)]
+pub struct Born {
+    /// Its state.
+    pub container: Container,
+    /// Its first process, a child of this one.
+    pub child: Child,
+    /// What `run` stays with.
+    pub foreground: Option<Foreground>,
+}
+
 /// Creates the container `options.id`.
-pub fn create(_context: &Context, _options: &Options) -> Result<()> {
-    Err(Error::new("create: not built yet"))
+///
+/// # Errors
+/// Whatever keeps it from standing; then nothing of it is left.
+pub fn create(context: &Context, options: &Options) -> Result<()> {
+    birth(context, options, Purpose::Create).map(drop)
+}
+
+/// A container's birth, up to its program: for `create` before it, for `run` with it.
+///
+/// # Errors
+/// As for [`create`].
+pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<Born> {
+    state::check_id(&options.id)?;
+    let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
+    let spec = spec::load(&options.bundle)?;
+    let layout = Layout::find()?;
+    let host = host(&spec)?;
+    let (facts, opened) = host::survey(&spec, &options.bundle)?;
+    let rootfs = facts.rootfs.clone();
+    let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
+    check_terminal(plan.birth.terminal, options, purpose)?;
+    plan.warnings.iter().for_each(|warning| crate::log::warn(warning));
+
+    let state = State {
+        id: options.id.clone(),
+        created: time::rfc3339_nano(SystemTime::now()),
+        cgroup: Some(layout.directory(&plan.cgroup.path)),
+        bundle: options.bundle.clone(),
+        rootfs,
+        rootless: context.rootless,
+        creating: true,
+        resources: plan.saved.resources.clone(),
+        saved: plan.saved.clone(),
+        ..State::default()
+    };
+    let (container, _lock) = Container::reserve(context, state)?;
+    let mut birth = Birth { container, plan, options, purpose, cgroup: None };
+    match birth.give(&layout, &opened) {
+        Ok((child, foreground)) => Ok(Born { container: birth.container, child, foreground }),
+        Err(error) => Err(birth.take_back(error)),
+    }
+}
+
+fn host(spec: &spec::Spec) -> Result<Host> {
+    let mut host = Host::probe()?;
+    let cgroups_path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    if plan::cgroup::needs_own_cgroup(cgroups_path) {
+        host.own_cgroup = cgroup::own()?;
+    }
+    Ok(host)
+}
+
+fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: &Layout) -> plan::Options {
+    plan::Options {
+        id: options.id.clone(),
+        bundle: options.bundle.clone(),
+        wait_for_start: purpose == Purpose::Create,
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+        listen_fds: options.listen_fds,
+        pidfd_socket: options.pidfd_socket.is_some(),
+        rootless: context.rootless,
+        notify: options.notify_socket.as_ref().map(|_| state::notify_directory(context, &options.id)),
+        environment: context.environment.clone(),
+        cgroup_mount: layout.mount.clone(),
+    }
+}
+
+fn check_terminal(terminal: bool, options: &Options, purpose: Purpose) -> Result<()> {
+    let detached = purpose != Purpose::Foreground;
+    match (terminal, options.console_socket.is_some()) {
+        (true, false) if detached => bail!("{}", phrase::TTY_WITHOUT_SOCKET),
+        (terminal, true) if !(terminal && detached) => bail!("{}", phrase::SOCKET_WITHOUT_TTY),
+        _ => Ok(()),
+    }
+}
+
+/// A birth under way, and what has to be taken back if it fails.
+struct Birth<'a> {
+    container: Container,
+    plan: Plan,
+    options: &'a Options,
+    purpose: Purpose,
+    cgroup: Option<Cgroup>,
+}
+
+impl Birth<'_> {
+    fn give(&mut self, layout: &Layout, opened: &host::Opened) -> Result<(Child, Option<Foreground>)> {
+        self.container.save()?;
+        self.container.save_filter()?;
+        if self.options.notify_socket.is_some() {
+            self.container.make_notify_directory()?;
+        }
+        self.cgroup = cgroup::create(layout, &self.plan.cgroup)?;
+        if self.cgroup.is_none() {
+            self.container.state.cgroup = None;
+        }
+        let fifo = self.fifo()?;
+        let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
+        let (console, pidfd_socket) = (connect(&self.options.console_socket)?, connect(&self.options.pidfd_socket)?);
+        let foreground = (self.purpose == Purpose::Foreground).then(|| Foreground::new(self.plan.birth.terminal));
+        let foreground = foreground.transpose()?;
+        let descriptors = Descriptors {
+            opened: Some(opened),
+            mount_maps: mount_maps::open(&self.plan.birth.mount_maps)?,
+            console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
+            pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
+            fifo: fifo.as_ref().map(AsFd::as_fd),
+            ..Descriptors::default()
+        };
+        let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.as_ref().map(Cgroup::fd))
+            .context(phrase::START_PROCESS)?;
+        let child = self.serve(child)?;
+        if let Err(error) = self.finish(&child) {
+            spawn::end(&child);
+            return Err(error);
+        }
+        Ok((child, foreground))
+    }
+
+    /// The fifo of `create`, for whoever is root inside.
+    fn fifo(&self) -> Result<Option<OwnedFd>> {
+        if self.purpose != Purpose::Create {
+            return Ok(None);
+        }
+        let owner = self.plan.birth.id_maps.as_ref().map_or((0, 0), namespaces::IdMaps::root);
+        self.container.make_fifo(owner).map(Some)
+    }
+
+    fn serve(&mut self, child: Child) -> Result<Child> {
+        let container = std::cell::RefCell::new(&mut self.container);
+        let hooks = &self.plan.hooks;
+        let own_pids = self.plan.saved.namespaces & namespaces::PID != 0;
+        let seen = |pid: i32| if own_pids { state::pid_inside(pid) } else { pid };
+        let before_pivot = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
+        let mut caller = serve::Caller {
+            born: &mut |pid| {
+                let mut container = container.borrow_mut();
+                container.state.pid = pid;
+                container.state.start_time = state::start_time(pid).unwrap_or(0);
+                container.save()
+            },
+            hooks: &mut |pid| {
+                let container = container.borrow();
+                let state = state::for_hooks(&container.state, "creating", Some(pid));
+                for (kind, hooks) in before_pivot {
+                    run_hooks(kind, hooks, &state, &container.state.bundle)?;
+                }
+                Ok(Some(state::for_hooks(&container.state, "creating", Some(seen(pid)))))
+            },
+            ready: &mut |pid| {
+                let container = container.borrow();
+                Ok(hooks.has_start_container.then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
+            },
+            cgroup: self.cgroup.as_ref(),
+            see_it_run: self.purpose != Purpose::Create,
+        };
+        serve::serve(child, &self.plan.birth, &mut caller)
+    }
+
+    /// The container stands: only now does it count.
+    fn finish(&mut self, child: &Child) -> Result<()> {
+        self.container.state.creating = false;
+        self.container.save()?;
+        if let Some(path) = &self.options.pid_file {
+            write_pid_file(path, child.pid)?;
+        }
+        if self.purpose != Purpose::Create {
+            super::start::poststart(&self.container)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
+    fn take_back(self, error: Error) -> Error {
+        match delete::destroy(&self.container, self.cgroup.as_ref()) {
+            Ok(()) => error,
+            Err(also) => Error::new(format!("{error}; and then: {also}")),
+        }
+    }
+}
+
+/// Runs hooks one after the other, up to the first that fails.
+///
+/// # Errors
+/// `error running KIND hook #N: …`, in runc's words.
+pub fn run_hooks(kind: &str, hooks: &[Hook], state: &str, directory: &Path) -> Result<()> {
+    for (n, hook) in hooks.iter().enumerate() {
+        spawn::hook(hook, state, directory).with_context(|| format!("error running {kind} hook #{n}"))?;
+    }
+    Ok(())
+}
+
+/// Writes a process id so that whoever sees the file sees it whole.
+///
+/// # Errors
+/// A directory that is missing or can't be written.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    use std::io::Write;
+    let told = || format!("write {}", path.display());
+    let Some(name) = path.file_name() else { bail!("{}: names no file", path.display()) };
+    let temporary = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    let mut file = std::fs::File::options().write(true).create_new(true).open(&temporary).with_context(told)?;
+    let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that is told is the first one.
+        let _gone = std::fs::remove_file(&temporary);
+    }
+    written.with_context(told)
 }

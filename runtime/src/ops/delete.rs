@@ -1,9 +1,120 @@
 //! `delete`: removes a stopped container, or with `force` any container, and whatever half of one is left.
 
-use super::Context;
-use crate::error::{Error, Result};
+use super::{Context, create};
+use crate::bail;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Context as _, Result, phrase};
+use crate::state::{self, Container, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+use std::time::{Duration, Instant};
+
+/// How long a killed process, or a cgroup, may take to go.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Deletes the container `id`.
-pub fn delete(_context: &Context, _id: &str, _force: bool) -> Result<()> {
-    Err(Error::new("delete: not built yet"))
+///
+/// # Errors
+/// `container does not exist` (not with `force`), `cannot delete container … that is not stopped`, and what can't be
+/// removed.
+pub fn delete(context: &Context, id: &str, force: bool) -> Result<()> {
+    match locked(context, id, force) {
+        Err(error) if state::is_missing(&error) => {
+            state::remove_leftover(context, id)?;
+            if force { Ok(()) } else { Err(error) }
+        }
+        other => other,
+    }
+}
+
+fn locked(context: &Context, id: &str, force: bool) -> Result<()> {
+    let mut container = Container::load(context, id)?;
+    if force {
+        // Before the lock: whoever holds it may be waiting for this very process.
+        kill(&container)?;
+    }
+    let _lock = container.lock()?;
+    match container.status()? {
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
+        status => bail!("cannot delete container {id} that is not stopped: {}", status.as_str()),
+    }
+    destroy(&container, None)
+}
+
+/// Kills what lives in it: init, and all that the cgroup holds.
+fn kill(container: &Container) -> Result<()> {
+    let init = container.init()?;
+    if let Some(init) = &init {
+        match pidfd_send_signal(init, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno).context("unable to signal init"),
+        }
+    }
+    // A birth that was cut off may have left a process whose number nobody wrote down.
+    if let Some(cgroup) = open_cgroup(container)? {
+        cgroup.kill()?;
+    }
+    match init {
+        Some(init) if !ends(init.as_fd())? => bail!("{}", phrase::INIT_STILL_RUNNING),
+        _ => Ok(()),
+    }
+}
+
+fn open_cgroup(container: &Container) -> Result<Option<Cgroup>> {
+    Ok(container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten())
+}
+
+/// Waits for the end of a process that may be somebody else's child.
+fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&limit)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+    }
+}
+
+/// Removes a container with everything that is left of it, then runs its poststop hooks. `cgroup` is what a failed
+/// birth made.
+///
+/// # Errors
+/// What can't be removed; a poststop hook that fails (the container is gone by then).
+pub fn destroy(container: &Container, cgroup: Option<&Cgroup>) -> Result<()> {
+    kill(container)?;
+    let path = cgroup.map(Cgroup::path).or(container.state.cgroup.as_deref());
+    if let Some(path) = path {
+        cgroup::delete(path, LIMIT)?;
+    }
+    for path in cgroup.map(Cgroup::made).unwrap_or_default().iter().rev() {
+        // Parents that were made for a birth that failed; one that got other children meanwhile stays.
+        let _in_use = std::fs::remove_dir(path);
+    }
+    if container.state.saved.chroot {
+        unmount_rootfs(container)?;
+    }
+    container.remove()?;
+    let hooks = &container.state.saved.poststop;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
+}
+
+/// A container without a mount namespace mounted in its caller's.
+fn unmount_rootfs(container: &Container) -> Result<()> {
+    use rustix::mount::{UnmountFlags, unmount};
+    match unmount(&container.state.rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // Not a mount any more, or never one.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("umount {}", container.state.rootfs.display())),
+    }
 }

@@ -1,7 +1,17 @@
 //! `exec`: another process in a running container.
 
-use super::Context;
-use crate::error::{Error, Result};
+use super::{Context, create};
+use crate::bail;
+use crate::cgroup::Cgroup;
+use crate::error::{Result, phrase};
+use crate::host::Host;
+use crate::launch::serve::{Caller, serve};
+use crate::launch::spawn::{self, Descriptors};
+use crate::launch::terminal::{self, Foreground};
+use crate::plan;
+use crate::spec;
+use crate::state::{Container, Status};
+use rustix::fd::AsFd;
 use std::path::PathBuf;
 
 /// The process to start.
@@ -33,7 +43,7 @@ pub struct Changes {
     /// `--apparmor`
     pub apparmor: Option<String>,
     /// `--no-new-privs`
-    pub no_new_privs: bool,
+    pub no_new_privs: Option<bool>,
     /// `--cap`, as typed
     pub caps: Vec<String>,
 }
@@ -66,6 +76,177 @@ pub struct Options {
 }
 
 /// Starts a process in a container; returns the exit status to leave with.
-pub fn exec(_context: &Context, _options: &Options) -> Result<u8> {
-    Err(Error::new("exec: not built yet"))
+///
+/// # Errors
+/// A container that is stopped or paused, a process that can't be started.
+pub fn exec(context: &Context, options: &Options) -> Result<u8> {
+    let mut container = Container::load(context, &options.id)?;
+    match container.status()? {
+        Status::Stopped | Status::Creating => bail!("{}", phrase::EXEC_STOPPED),
+        Status::Paused if !options.ignore_paused => bail!("{}", phrase::EXEC_PAUSED),
+        _ => {}
+    }
+    let Some(init) = container.init()? else { bail!("{}", phrase::EXEC_STOPPED) };
+    let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
+    container.load_filter()?;
+    let process = process(&container, &options.process)?;
+    let mut warnings = Vec::new();
+    let birth = plan(&container, &process, options, &mut warnings)?;
+    warnings.iter().for_each(|warning| crate::log::warn(warning));
+    check_terminal(birth.terminal, options)?;
+    let cgroup = cgroup(&container, options)?;
+
+    let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
+    let (console, pidfd_socket) = (connect(&options.console_socket)?, connect(&options.pidfd_socket)?);
+    let foreground = (!options.detach).then(|| Foreground::new(birth.terminal)).transpose()?;
+    let descriptors = Descriptors {
+        container_init: Some(init.as_fd()),
+        console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
+        pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
+        ..Descriptors::default()
+    };
+    let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
+    let child = serve(child, &birth, &mut Caller {
+        born: &mut |_| Ok(()),
+        hooks: &mut |_| Ok(None),
+        ready: &mut |_| Ok(None),
+        cgroup: cgroup.as_ref(),
+        see_it_run: true,
+    })?;
+    if let Some(path) = &options.pid_file {
+        create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(&child))?;
+    }
+    match foreground {
+        Some(foreground) => foreground.attend(&child),
+        None => Ok(0),
+    }
+}
+
+fn check_terminal(terminal: bool, options: &Options) -> Result<()> {
+    match (terminal, options.console_socket.is_some()) {
+        (true, false) if options.detach => bail!("{}", phrase::TTY_WITHOUT_SOCKET),
+        (terminal, true) if !(terminal && options.detach) => bail!("{}", phrase::SOCKET_WITHOUT_TTY),
+        _ => Ok(()),
+    }
+}
+
+fn plan(
+    container: &Container,
+    process: &spec::Process,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<plan::Birth> {
+    let mut more = 0;
+    if let Process::Like(changes) = &options.process {
+        for name in &changes.caps {
+            match plan::capabilities::bit(name) {
+                Some(bit) => more |= bit,
+                None => warnings.push(format!("ignoring unknown or unavailable capabilities: [{name}]")),
+            }
+        }
+    }
+    let exec = plan::exec::Options {
+        id: options.id.clone(),
+        preserve_fds: options.preserve_fds,
+        listen_fds: options.listen_fds,
+        pidfd_socket: options.pidfd_socket.is_some(),
+        more_capabilities: more,
+    };
+    plan::exec::plan(&container.state.saved, process, &Host::probe()?, &exec, warnings)
+}
+
+/// The process to start: a whole object with the container's own values for what it leaves out, or the container's own
+/// process with the changes of the command line.
+fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
+    let own = &container.state.saved.process;
+    let process = match wanted {
+        Process::File(path) => {
+            let mut process = spec::load_process(path)?;
+            process.capabilities = process.capabilities.or_else(|| own.capabilities.clone());
+            process.apparmor_profile = process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
+            process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
+            process.rlimits = process.rlimits.or_else(|| own.rlimits.clone());
+            process.no_new_privileges = process.no_new_privileges.or(own.no_new_privileges);
+            process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
+            process.io_priority = process.io_priority.or_else(|| own.io_priority.clone());
+            process
+        }
+        Process::Like(changes) => changed(own.clone(), changes)?,
+    };
+    if process.args.as_ref().is_none_or(Vec::is_empty) {
+        bail!("{}", phrase::EXEC_NO_ARGS);
+    }
+    Ok(process)
+}
+
+fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Process> {
+    process.args = Some(changes.args.clone());
+    process.terminal = Some(changes.tty);
+    process.console_size = None;
+    process.cwd = changes.cwd.clone().or(process.cwd);
+    process.env.get_or_insert_default().extend(changes.env.iter().cloned());
+    process.selinux_label = changes.process_label.clone().or(process.selinux_label);
+    process.apparmor_profile = changes.apparmor.clone().or(process.apparmor_profile);
+    if let Some(no_new_privs) = changes.no_new_privs {
+        process.no_new_privileges = Some(no_new_privs);
+    }
+    let user = process.user.get_or_insert_default();
+    if let Some(typed) = &changes.user {
+        (user.uid, user.gid) = parse_user(typed, user.gid)?;
+    }
+    if !changes.additional_gids.is_empty() {
+        user.additional_gids.get_or_insert_default().extend(&changes.additional_gids);
+    }
+    Ok(process)
+}
+
+/// `UID[:GID]`. Anything but plain numbers in range is refused: a number read as another would be another user
+/// (CVE-2026-30892).
+fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>)> {
+    let number = |text: &str, what: &str| match text.parse::<u32>() {
+        Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(number)),
+        _ => Err(crate::error::Error::new(format!("bad {what}: {text:?} is not a number from 0 to 4294967294"))),
+    };
+    match typed.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid, "uid")?, number(gid, "gid")?)),
+        None => Ok((number(typed, "uid")?, gid)),
+    }
+}
+
+/// The cgroup to be born in: the container's own, or one below it by `--cgroup`.
+fn cgroup(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
+    let Some(own) = container.state.cgroup.as_deref() else { return Ok(None) };
+    let mut path = own.to_owned();
+    for typed in &options.cgroups {
+        let below = typed.strip_prefix(':').unwrap_or(typed);
+        if below.contains(':') {
+            bail!("bad --cgroup argument {typed:?}: cgroup v2 has no controllers to name");
+        }
+        let clean = plan::mounts::clean(below);
+        if below.split('/').any(|part| part == "..") {
+            bail!("bad sub cgroup path: {below}");
+        }
+        path = own.join(clean.trim_start_matches('/'));
+    }
+    let Some(cgroup) = Cgroup::open(&path)? else {
+        bail!("unable to join cgroup {}: no such file or directory", path.display());
+    };
+    if !options.ignore_paused {
+        cgroup.join_check()?;
+    }
+    Ok(Some(cgroup))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_user;
+
+    #[test]
+    fn a_user_is_what_was_typed_or_an_error() {
+        assert_eq!(parse_user("1", Some(7)).unwrap(), (Some(1), Some(7)));
+        assert_eq!(parse_user("1:2", None).unwrap(), (Some(1), Some(2)));
+        for wrong in ["", ":", "1:", ":1", "-1", "+1", "4294967295", "4294967296", "root", "1:2:3", " 1"] {
+            assert!(parse_user(wrong, None).is_err(), "{wrong:?}");
+        }
+    }
 }

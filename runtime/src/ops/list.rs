@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::error::Result;
+use crate::state::{self, Container};
 use serde::Serialize;
 
 /// One container, with the keys of `list --format json` in their order.
@@ -30,6 +31,32 @@ pub struct Item {
 }
 
 /// The containers, sorted by id, and a warning for each entry that could not be read.
-pub fn list(_context: &Context) -> Result<(Vec<Item>, Vec<String>)> {
-    Ok((Vec::new(), Vec::new()))
+///
+/// # Errors
+/// A root that was named and is not there.
+pub fn list(context: &Context) -> Result<(Vec<Item>, Vec<String>)> {
+    let (mut items, mut warnings) = (Vec::new(), Vec::new());
+    for id in state::ids(context)? {
+        match Container::load(context, &id).and_then(|container| super::state::describe(&container)) {
+            Ok(item) => items.push(item),
+            Err(error) => warnings.push(format!("load container {id}: {error}")),
+        }
+    }
+    let names = user_names();
+    for item in &mut items {
+        let name = item.owner.strip_prefix('#').and_then(|uid| names.get(uid));
+        item.owner = name.cloned().unwrap_or_else(|| item.owner.clone());
+    }
+    Ok((items, warnings))
+}
+
+/// User names by uid, from the host's /etc/passwd: a static binary has no name service.
+fn user_names() -> std::collections::HashMap<String, String> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        Some((fields.nth(1)?.to_owned(), name))
+    };
+    text.lines().filter_map(entry).collect()
 }

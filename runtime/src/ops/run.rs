@@ -1,7 +1,9 @@
 //! `run`: create, start and, in the foreground, wait and delete.
 
-use super::{Context, create};
-use crate::error::{Error, Result};
+use super::create::{self, Born, Purpose};
+use super::{Context, delete};
+use crate::error::Result;
+use crate::launch::notify;
 
 /// What `run` is told on the command line.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,22 @@ pub struct Options {
 }
 
 /// Runs a container; returns the exit status to leave with (128 + signal for a killed program).
-pub fn run(_context: &Context, _options: &Options) -> Result<u8> {
-    Err(Error::new("run: not built yet"))
+///
+/// # Errors
+/// As for `create`, and a terminal that is lost on the way.
+pub fn run(context: &Context, options: &Options) -> Result<u8> {
+    let purpose = if options.detach { Purpose::Detached } else { Purpose::Foreground };
+    let listener = options.create.notify_socket.as_ref();
+    let Born { container, child, foreground } = create::birth(context, &options.create, purpose)?;
+    if let (Some(to), Some(socket)) = (listener, container.notify_socket()?) {
+        notify::relay(&socket, rustix::fd::AsFd::as_fd(&child.pidfd), child.pid, to)?;
+    }
+    let Some(foreground) = foreground else { return Ok(0) };
+    let status = foreground.attend(&child);
+    if !options.keep {
+        if let Err(error) = delete::destroy(&container, None) {
+            crate::log::warn(&format!("unable to destroy container: {error}"));
+        }
+    }
+    status
 }

@@ -1,0 +1,150 @@
+//! The container's file system tree: bound, hidden where it must be, and made the root. See pivot_root(2).
+
+use crate::Init;
+use crate::failure::{Failure, Result};
+use crate::mounts::{attach, clone_tree};
+use crate::path;
+use core::ffi::CStr;
+use pintle_sys::mount::{Attributes, RDONLY, set_attributes};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_move, unmount,
+};
+
+/// Changes the propagation of what is mounted at `/`.
+pub fn propagation(flags: u32) -> Result {
+    mount_change(c"/", MountPropagationFlags::from_bits_retain(flags))
+        .map_err(Failure::at("mount propagation of /"))
+}
+
+impl Init<'_> {
+    /// The rootfs, bound onto itself: a mount of its own to resolve in, to make read-only and to pivot to.
+    pub(crate) fn root(&mut self, path: &CStr, parent_private: bool) -> Result {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, path, flags, Mode::empty()).map_err(Failure::at("open"))?;
+        if parent_private {
+            make_parent_private(path)?;
+        }
+        let tree = clone_tree(directory.as_fd(), true)?;
+        attach(tree.as_fd(), directory.as_fd())?;
+        self.root = Some(tree);
+        Ok(())
+    }
+
+    /// Only what an engine listed is read-only; a path that is not there needs no protection.
+    pub(crate) fn read_only(&self, path: &CStr) -> Result {
+        let target = match path::open(self.root_fd()?, path, OFlags::PATH) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(Failure::at("openat2"))?,
+        };
+        let tree = clone_tree(target.as_fd(), true)?;
+        let attributes = Attributes { set: RDONLY, ..Attributes::default() };
+        set_attributes(&tree, false, &attributes).map_err(Failure::at("mount_setattr"))?;
+        attach(tree.as_fd(), target.as_fd())
+    }
+
+    /// Hides a directory behind an empty one and a file behind the null device. Only "not there" is no error.
+    pub(crate) fn mask(&mut self, path: &CStr) -> Result {
+        let target = match path::open(self.root_fd()?, path, OFlags::PATH) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.map_err(Failure::at("openat2"))?,
+        };
+        let mode = fstat(&target).map_err(Failure::at("fstat"))?.st_mode;
+        if FileType::from_raw_mode(mode).is_dir() {
+            return self.cover_with_nothing(target.as_fd());
+        }
+        if self.null.is_none() {
+            self.null = Some(host_null()?);
+        }
+        let null = self.null.as_ref().ok_or(Failure::new("/dev/null", Errno::NODEV))?;
+        attach(clone_tree(null.as_fd(), false)?.as_fd(), target.as_fd())
+    }
+
+    /// One read-only tmpfs without room for anything serves all masked directories.
+    fn cover_with_nothing(&mut self, target: BorrowedFd<'_>) -> Result {
+        if let Some(empty) = &self.empty {
+            return attach(clone_tree(empty.as_fd(), false)?.as_fd(), target);
+        }
+        let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Failure::at("fsopen"))?;
+        for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
+            fsconfig_set_string(context.as_fd(), key, value).map_err(Failure::at("fsconfig"))?;
+        }
+        fsconfig_set_flag(context.as_fd(), c"ro").map_err(Failure::at("fsconfig"))?;
+        fsconfig_create(context.as_fd()).map_err(Failure::at("fsconfig"))?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(Failure::at("fsmount"))?;
+        attach(mount.as_fd(), target)?;
+        // Attached, so that it can be cloned: a detached mount could not be before Linux 6.15.
+        self.empty = Some(mount);
+        Ok(())
+    }
+
+    /// The rootfs itself, after everything in it was made.
+    pub(crate) fn root_read_only(&self) -> Result {
+        let attributes = Attributes { set: RDONLY, ..Attributes::default() };
+        set_attributes(self.root_fd()?, false, &attributes).map_err(Failure::at("mount_setattr"))
+    }
+
+    /// The rootfs becomes `/`. With "." twice the old root ends up on top of the new one, to be taken off at once:
+    /// no directory of the container is needed to hold it.
+    pub(crate) fn pivot(&self) -> Result {
+        rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
+        rustix::process::pivot_root(c".", c".").map_err(Failure::at("pivot_root"))?;
+        // A slave: taking it off must not take it off the host.
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change(c".", slave).map_err(Failure::at("mount propagation of the old root"))?;
+        unmount(c".", UnmountFlags::DETACH).map_err(Failure::at("umount2"))?;
+        rustix::process::chdir(c"/").map_err(Failure::at("chdir"))
+    }
+
+    /// `--no-pivot`: the rootfs is moved over `/`.
+    pub(crate) fn move_root(&self) -> Result {
+        rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
+        mount_move(c".", c"/").map_err(Failure::at("mount MS_MOVE"))?;
+        self.chroot()
+    }
+
+    /// chroot(2) into the rootfs.
+    pub(crate) fn chroot(&self) -> Result {
+        rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
+        rustix::process::chroot(c".").map_err(Failure::at("chroot"))?;
+        rustix::process::chdir(c"/").map_err(Failure::at("chdir"))
+    }
+}
+
+/// The host's null device. The container's may be anything (CVE-2025-31133).
+fn host_null() -> Result<OwnedFd> {
+    let null = openat(CWD, c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Failure::at("open /dev/null"))?;
+    let stat = fstat(&null).map_err(Failure::at("fstat"))?;
+    let is_null = FileType::from_raw_mode(stat.st_mode).is_char_device()
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
+    if is_null { Ok(null) } else { Err(Failure::new("/dev/null is not the null device", Errno::NODEV)) }
+}
+
+/// pivot_root refuses a rootfs whose parent mount is shared. The mount point of that mount is found by trying, from
+/// the rootfs upwards: only there does the change succeed.
+fn make_parent_private(path: &CStr) -> Result {
+    let mut buffer = [0u8; 4096];
+    let bytes = path.to_bytes();
+    buffer.get_mut(..bytes.len()).ok_or(Failure::new("rootfs", Errno::NAMETOOLONG))?.copy_from_slice(bytes);
+    let mut length = bytes.len();
+    loop {
+        let prefix = match buffer.get(..=length).map(CStr::from_bytes_with_nul) {
+            Some(Ok(prefix)) if length > 0 => prefix,
+            _ => c"/",
+        };
+        match mount_change(prefix, MountPropagationFlags::PRIVATE) {
+            Err(Errno::INVAL) if prefix != c"/" => {}
+            other => return other.map_err(Failure::at("mount propagation of the rootfs' parent")),
+        }
+        length = bytes.get(..length).and_then(|b| b.iter().rposition(|byte| *byte == b'/')).unwrap_or(0);
+        if let Some(end) = buffer.get_mut(length) {
+            *end = 0;
+        }
+    }
+}

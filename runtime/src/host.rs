@@ -1,0 +1,161 @@
+//! What this machine offers, looked at once: the kernel's version, what this process may do, and the paths that
+//! config.json names before anything is decided. Bind sources are not looked at: only their use tells the truth.
+
+use crate::bail;
+use crate::error::{Context, Result, errno_text};
+use crate::spec::{LinuxNamespace, Spec};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::path::{Path, PathBuf};
+
+/// The oldest kernel that has all that is taken for granted: cgroup.kill, mount_setattr with id maps, close_range.
+pub const KERNEL_FLOOR: (u32, u32) = (5, 14);
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Major and minor version of the kernel.
+    pub kernel: (u32, u32),
+    /// Effective user and group of this process.
+    pub euid: u32,
+    /// Effective group.
+    pub egid: u32,
+    /// The capabilities that this process holds and can pass on.
+    pub capabilities: u64,
+    /// This process is inside a user namespace other than the machine's first.
+    pub in_user_namespace: bool,
+    /// /proc/kcore exists, so /dev/core can point to it.
+    pub kcore: bool,
+    /// Where the runtime's own cgroup is, if the cgroup's path depends on it.
+    pub own_cgroup: String,
+}
+
+impl Host {
+    /// Looks.
+    ///
+    /// # Errors
+    /// A kernel below the floor; /proc that can't be read.
+    pub fn probe() -> Result<Self> {
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy().into_owned();
+        let kernel = version(&release);
+        if kernel < KERNEL_FLOOR {
+            bail!(
+                "Linux {release} is too old: pintle needs {}.{} or newer (cgroup.kill, mount_setattr)",
+                KERNEL_FLOOR.0,
+                KERNEL_FLOOR.1
+            );
+        }
+        let held = rustix::thread::capabilities(None).context("capget")?;
+        Ok(Self {
+            kernel,
+            euid: rustix::process::geteuid().as_raw(),
+            egid: rustix::process::getegid().as_raw(),
+            capabilities: held.permitted.bits(),
+            in_user_namespace: in_user_namespace()?,
+            kcore: Path::new("/proc/kcore").exists(),
+            own_cgroup: String::new(),
+        })
+    }
+
+    /// Whether execve(2) enters a time namespace that was unshared; before, only a new process did.
+    pub fn time_namespace_by_exec(&self) -> bool {
+        self.kernel >= (6, 1)
+    }
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The first user namespace maps everything onto itself, user_namespaces(7).
+fn in_user_namespace() -> Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").context("read /proc/self/uid_map")?;
+    Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
+}
+
+/// What fstat and ioctl said about the paths that config.json names: data for `plan`.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The rootfs, resolved.
+    pub rootfs: PathBuf,
+    /// Per element of `linux.namespaces`: the inode of the namespace at its path.
+    pub namespaces: Vec<Option<u64>>,
+    /// The inode of the runtime's own network namespace, if a sysctl or a path makes it matter.
+    pub own_network: u64,
+}
+
+/// The descriptors behind the [`Facts`], for `launch`.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Per element of `linux.namespaces`: the namespace at its path.
+    pub namespaces: Vec<Option<OwnedFd>>,
+}
+
+/// Opens each named path once.
+///
+/// # Errors
+/// A path that is not there, or is no namespace of its kind; the place in config.json comes first.
+pub fn survey(spec: &Spec, bundle: &Path) -> Result<(Facts, Opened)> {
+    let mut facts = Facts { rootfs: rootfs(spec, bundle)?, ..Facts::default() };
+    let mut opened = Opened::default();
+    let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
+    for (n, namespace) in namespaces.iter().enumerate() {
+        let found = open_namespace(namespace).with_context(|| format!("linux.namespaces[{n}]"))?;
+        facts.namespaces.push(found.as_ref().map(|(inode, _)| *inode));
+        opened.namespaces.push(found.map(|(_, fd)| fd));
+    }
+    if spec.linux.as_ref().is_some_and(|linux| linux.sysctl.is_some()) {
+        facts.own_network = rustix::fs::stat("/proc/self/ns/net").context("/proc/self/ns/net")?.st_ino;
+    }
+    Ok((facts, opened))
+}
+
+fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
+    let Some(path) = spec.root.as_ref().and_then(|root| root.path.as_deref()) else {
+        bail!("root must be specified");
+    };
+    let path = bundle.join(path);
+    let shown = |e: std::io::Error| match e.raw_os_error() {
+        Some(raw) => errno_text(rustix::io::Errno::from_raw_os_error(raw)),
+        None => e.to_string(),
+    };
+    match std::fs::canonicalize(&path) {
+        Ok(resolved) if resolved.is_dir() => Ok(resolved),
+        Ok(_) => bail!("invalid rootfs: {}: not a directory", path.display()),
+        Err(error) => bail!("invalid rootfs: stat {}: {}", path.display(), shown(error)),
+    }
+}
+
+fn open_namespace(namespace: &LinuxNamespace) -> Result<Option<(u64, OwnedFd)>> {
+    let Some(path) = namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    if !path.is_absolute() {
+        bail!("namespace path: {} is not absolute", path.display());
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = openat(CWD, path, flags, Mode::empty())
+        .with_context(|| format!("namespace path: {}", path.display()))?;
+    let wanted = crate::plan::namespaces::flag(namespace.typ());
+    match pintle_sys::namespace::kind(&fd) {
+        Ok(kind) if kind == wanted => {}
+        Ok(_) => bail!("namespace path: {} is not a {:?} namespace", path.display(), namespace.typ()),
+        Err(_) => bail!("namespace path: {} is not a namespace", path.display()),
+    }
+    let inode = rustix::fs::fstat(&fd).context("fstat")?.st_ino;
+    Ok(Some((inode, fd)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kernel_versions_are_read_from_any_release() {
+        for (release, expect) in
+            [("6.18.44-fc-v657", (6, 18)), ("5.14.0-70.el9", (5, 14)), ("7.2", (7, 2)), ("rubbish", (0, 0))]
+        {
+            assert_eq!(super::version(release), expect, "{release}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The parent's side of a birth: starts init from its sealed image, answers it until all is prepared, and makes a
+//! sentence of what init can only say in numbers.
+
+pub mod ids;
+pub mod image;
+pub mod notify;
+pub mod sentence;
+pub mod serve;
+pub mod spawn;
+pub mod terminal;

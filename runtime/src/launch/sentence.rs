@@ -1,0 +1,166 @@
+//! What init says in numbers, as a sentence: the step tells what was being done, in runc's words where engines or
+//! people know them.
+
+use crate::error::{Error, errno_text, phrase};
+use crate::plan::steps::Steps;
+use pintle_init::order::Step;
+use rustix::io::Errno;
+use std::ffi::CStr;
+
+/// The failure of step `index`.
+pub fn failure(steps: &Steps, index: usize, errno: i32, operation: &[u8], note: &[u8]) -> Error {
+    let said = Said {
+        operation: String::from_utf8_lossy(operation).into_owned(),
+        errno: Errno::from_raw_os_error(errno),
+        raw: errno,
+        note: String::from_utf8_lossy(note).trim_end().replace('\n', "; "),
+    };
+    let mut sentence = None;
+    let (mut hooks, mut entered) = (0, false);
+    steps.each(|n, step| {
+        if n == index {
+            sentence = Some(said.about(step, hooks, entered));
+        }
+        match step {
+            Step::Hook { .. } => hooks += 1,
+            Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => (hooks, entered) = (0, true),
+            _ => {}
+        }
+    });
+    Error::new(sentence.unwrap_or_else(|| said.plain())).context(phrase::CONTAINER_INIT)
+}
+
+/// What init said.
+struct Said {
+    operation: String,
+    errno: Errno,
+    raw: i32,
+    note: String,
+}
+
+impl Said {
+    /// `operation: errno`, and the kernel's own words if there are any.
+    fn plain(&self) -> String {
+        let mut text = match self.operation.as_str() {
+            "" => errno_text(self.errno),
+            operation => format!("{operation}: {}", errno_text(self.errno)),
+        };
+        if !self.note.is_empty() {
+            text = format!("{text} ({})", self.note);
+        }
+        text
+    }
+
+    /// A check that has a sentence of its own needs no errno.
+    fn refusal(&self) -> Option<&str> {
+        let whole = ["mountpoint is on the top of rootfs", "cannot be mounted because it is inside /proc"];
+        whole.iter().find(|text| **text == self.operation).copied()
+    }
+
+    fn about(&self, step: &Step<'_>, hook: usize, entered: bool) -> String {
+        match step {
+            Step::Filesystem { kind, source, place, .. } => {
+                let cause = match self.operation.as_str() {
+                    "must be mounted on ordinary directory" => {
+                        format!("filesystem {} must be mounted on ordinary directory", quoted(kind))
+                    }
+                    _ => self.cause(),
+                };
+                mounting(source, place.target, &cause)
+            }
+            Step::Bind { source, place, .. } => match self.operation.as_str() {
+                "open source" => mounting(source, place.target, &format!("open {}: {}", text(source), errno_text(self.errno))),
+                "only a procfs may be bound there" => {
+                    mounting(source, place.target, &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)))
+                }
+                _ => mounting(source, place.target, &self.cause()),
+            },
+            Step::CgroupMount { place, .. } => mounting(c"cgroup", place.target, &self.cause()),
+            Step::Device { directory, name, .. } | Step::DeviceBind { directory, name, .. } => {
+                format!("error creating device nodes: {}/{}: {}", text(directory), text(name), self.plain())
+            }
+            Step::Link { directory, name, .. } => format!("symlink {}/{}: {}", text(directory), text(name), self.plain()),
+            Step::Root { path, .. } => format!("rootfs {}: {}", text(path), self.plain()),
+            Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
+                format!("error jailing process inside rootfs: {}", self.plain())
+            }
+            Step::Sysctl { path, .. } => format!("sysctl {}: {}", text(path).replace('/', "."), self.plain()),
+            Step::Mask { path } => format!("can't mask path {}: {}", quoted(path), self.plain()),
+            Step::ReadOnly { path } => format!("can't make {} read-only: {}", quoted(path), self.plain()),
+            Step::MakeCwd { path } => format!("mkdir {}: {}", text(path), errno_text(self.errno)),
+            Step::Cwd { path } | Step::CwdAgain { path } => match self.operation.as_str() {
+                "getcwd" if self.errno == Errno::NOENT => phrase::BREAKOUT.to_owned(),
+                _ => format!("chdir to cwd ({}) set in config.json failed: {}", quoted(path), errno_text(self.errno)),
+            },
+            Step::Lookup { name, .. } => self.lookup(name),
+            Step::Exec { .. } => self.plain(),
+            Step::Hook { .. } => self.hook(hook, entered),
+            Step::Label { value, .. } => {
+                format!("unable to apply security label {:?}: {}", String::from_utf8_lossy(value), self.plain())
+            }
+            Step::Seccomp { .. } => format!("unable to init seccomp: {}", self.plain()),
+            Step::Join { kinds, .. } => format!("error joining namespaces {kinds:#x}: {}", self.plain()),
+            Step::Console { .. } => format!("error setting up the terminal: {}", self.plain()),
+            Step::ReopenNull {} => format!("error reopening /dev/null inside container: {}", self.plain()),
+            Step::Scheduler { .. } => format!("error setting scheduler: {}", errno_text(self.errno)),
+            _ => self.plain(),
+        }
+    }
+
+    fn cause(&self) -> String {
+        self.refusal().map_or_else(|| self.plain(), str::to_owned)
+    }
+
+    /// Docker, Podman and Kubernetes make exit statuses 126 and 127 of these words.
+    fn lookup(&self, name: &CStr) -> String {
+        let name_text = text(name);
+        let why = match self.operation.as_str() {
+            "not in $PATH" => "executable file not found in $PATH".to_owned(),
+            "stat" => format!("stat {name_text}: {}", errno_text(self.errno)),
+            _ => errno_text(self.errno),
+        };
+        format!("exec: {}: {why}", quoted(name))
+    }
+
+    fn hook(&self, number: usize, entered: bool) -> String {
+        let kind = if entered { "startContainer" } else { "createContainer" };
+        let why = match self.operation.as_str() {
+            "exit status" => format!("exit status {}, stdout: , stderr: {}", self.raw, self.note),
+            "timeout" => "hook ran past specified timeout".to_owned(),
+            _ => self.plain(),
+        };
+        format!("error running {kind} hook #{number}: {why}")
+    }
+}
+
+fn mounting(source: &CStr, target: &CStr, cause: &str) -> String {
+    format!("error mounting {} to rootfs at {}: {cause}", quoted(source), quoted(target))
+}
+
+fn text(text: &CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+fn quoted(name: &CStr) -> String {
+    format!("{:?}", text(name))
+}
+
+/// A signal as Go prints it: `killed`, `terminated`.
+pub fn signal_name(signal: i32) -> String {
+    let known = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        6 => "aborted",
+        8 => "floating point exception",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        31 => "bad system call",
+        other => return format!("signal {other}"),
+    };
+    known.to_owned()
+}

@@ -1,0 +1,90 @@
+//! Another process in a container: the same parts as a birth, in namespaces that are there already. What `create`
+//! decided is read from the saved state and never decided again.
+
+use super::process::{Bounds, Decided};
+use super::steps::{Slot, Steps, c_string};
+use super::{Birth, Saved, namespaces};
+use crate::error::Result;
+use crate::host::Host;
+use crate::spec::Process;
+use pintle_init::order::Step;
+
+/// What the command line says about an exec.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// Descriptors from 3 on that the program inherits.
+    pub preserve_fds: u32,
+    /// Of these, sockets by socket activation.
+    pub listen_fds: u32,
+    /// A pidfd is sent to the caller.
+    pub pidfd_socket: bool,
+    /// Capabilities added by name, as bits.
+    pub more_capabilities: u64,
+}
+
+/// Decides an exec of `process` in the container that `saved` describes.
+///
+/// # Errors
+/// What in `process` can't be done.
+pub fn plan(
+    saved: &Saved,
+    process: &Process,
+    host: &Host,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) -> Result<Birth> {
+    let has = |kind| saved.namespaces & kind != 0;
+    let capabilities = if has(namespaces::USER) { u64::MAX } else { host.capabilities };
+    let bounds = Bounds { capabilities, set_groups: saved.set_groups };
+    let mut decided = Decided::new(process, bounds, &listen_environment(options.listen_fds), warnings)?;
+    decided.capabilities.add(options.more_capabilities & capabilities);
+
+    let mut steps = Steps::new();
+    steps.push(&Step::Undumpable {});
+    if saved.namespaces != 0 {
+        let descriptor = steps.slot(Slot::ContainerInit);
+        steps.push(&Step::Join { kinds: saved.namespaces, descriptor, deferrable: false });
+    }
+    if has(namespaces::USER) {
+        steps.push(&Step::Become { uid: 0, gid: 0, set_groups: saved.set_groups });
+    }
+    if has(namespaces::PID) {
+        steps.push(&Step::Fork { kinds: 0 });
+    }
+    steps.push(&Step::Session {});
+    steps.push(&Step::Keyring { name: &c_string(&format!("_ses.{}", options.id), "id")? });
+    if decided.has_label() {
+        steps.push(&Step::Procfs {});
+    }
+    decided.console(&mut steps, false);
+    if options.pidfd_socket {
+        let socket = steps.slot(Slot::PidfdSocket);
+        steps.push(&Step::SendPidfd { socket, word: b"setns" });
+    }
+    decided.attributes(&mut steps, saved.personality);
+    let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
+    decided.become_user(&mut steps, filter);
+    steps.push(&Step::Done {});
+    decided.execute(&mut steps);
+    Ok(Birth {
+        steps,
+        namespaces: 0,
+        id_maps: None,
+        keep_capabilities: false,
+        first_private: 3 + options.listen_fds + options.preserve_fds,
+        rlimits: decided.rlimits,
+        oom_score_adj: decided.oom_score_adj,
+        mount_maps: Vec::new(),
+        terminal: decided.terminal,
+    })
+}
+
+/// sd_listen_fds(3)
+pub fn listen_environment(listen_fds: u32) -> Vec<String> {
+    match listen_fds {
+        0 => Vec::new(),
+        count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
+    }
+}

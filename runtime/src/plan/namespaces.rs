@@ -1,0 +1,292 @@
+//! Which namespaces are made, which are joined, by whom and when: the table of docs/birth.md. See namespaces(7),
+//! user_namespaces(7), clone(2).
+
+use super::steps::{Slot, Steps};
+use crate::bail;
+use crate::error::Result;
+use crate::host::{Facts, Host};
+use crate::spec::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use pintle_init::order::Step;
+use std::fmt::Write;
+
+/// CLONE_NEWTIME
+pub const TIME: u32 = 0x80;
+/// CLONE_NEWNS
+pub const MOUNT: u32 = 0x2_0000;
+/// CLONE_NEWCGROUP
+pub const CGROUP: u32 = 0x200_0000;
+/// CLONE_NEWUTS
+pub const UTS: u32 = 0x400_0000;
+/// CLONE_NEWIPC
+pub const IPC: u32 = 0x800_0000;
+/// CLONE_NEWUSER
+pub const USER: u32 = 0x1000_0000;
+/// CLONE_NEWPID
+pub const PID: u32 = 0x2000_0000;
+/// CLONE_NEWNET
+pub const NETWORK: u32 = 0x4000_0000;
+
+/// The CLONE_NEW… flag of a kind of namespace.
+pub fn flag(kind: LinuxNamespaceType) -> u32 {
+    match kind {
+        LinuxNamespaceType::Mount => MOUNT,
+        LinuxNamespaceType::Cgroup => CGROUP,
+        LinuxNamespaceType::Uts => UTS,
+        LinuxNamespaceType::Ipc => IPC,
+        LinuxNamespaceType::User => USER,
+        LinuxNamespaceType::Pid => PID,
+        LinuxNamespaceType::Network => NETWORK,
+        LinuxNamespaceType::Time => TIME,
+    }
+}
+
+/// The maps of a user namespace, as user_namespaces(7) takes them: a line `INSIDE OUTSIDE COUNT` each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdMaps {
+    /// /proc/PID/uid_map
+    pub uids: String,
+    /// /proc/PID/gid_map
+    pub gids: String,
+    /// setgroups(2) has to be given up first, because this process may only map itself.
+    pub deny_set_groups: bool,
+}
+
+impl IdMaps {
+    /// Both maps as text.
+    pub fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping], deny_set_groups: bool) -> Self {
+        let text = |maps: &[LinuxIdMapping]| {
+            maps.iter().fold(String::new(), |mut text, map| {
+                // Writing to a String can't fail.
+                let _infallible = writeln!(text, "{} {} {}", map.container_id(), map.host_id(), map.size());
+                text
+            })
+        };
+        Self { uids: text(uids), gids: text(gids), deny_set_groups }
+    }
+}
+
+/// A namespace to join: its flag and its place in `linux.namespaces`.
+type Joined = (u32, usize);
+
+/// The decided namespaces.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    new: u32,
+    joined: Vec<Joined>,
+    /// Maps of a new user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// setgroups(2) will be allowed inside.
+    pub can_set_groups: bool,
+    /// The kernel enters a new time namespace by execve.
+    time_by_exec: bool,
+    mapped_uids: Option<Vec<LinuxIdMapping>>,
+    mapped_gids: Option<Vec<LinuxIdMapping>>,
+}
+
+/// What is left to clone3 after the steps of [`Decided::enter`].
+#[derive(Clone, Copy, Debug)]
+pub struct Late {
+    /// CLONE_NEW… flags of the clone.
+    pub clone_flags: u32,
+}
+
+impl Decided {
+    /// Decides, and refuses what can't be.
+    pub fn new(spec: &Spec, linux: &Linux, host: &Host, facts: &Facts) -> Result<Self> {
+        let (mut new, mut joined) = (0, Vec::new());
+        for (n, namespace) in linux.namespaces.iter().flatten().enumerate() {
+            let kind = flag(namespace.typ());
+            if new & kind != 0 || joined.iter().any(|(known, _)| *known == kind) {
+                bail!("malformed spec file: duplicated ns {{{:?} {:?}}}", namespace.typ().to_string(), namespace.path());
+            }
+            match facts.namespaces.get(n).copied().flatten() {
+                Some(_) => joined.push((kind, n)),
+                None => new |= kind,
+            }
+        }
+        let mut decided = Self {
+            new,
+            joined,
+            id_maps: None,
+            can_set_groups: true,
+            time_by_exec: host.time_namespace_by_exec(),
+            mapped_uids: None,
+            mapped_gids: None,
+        };
+        decided.map_ids(linux, host)?;
+        decided.check(spec, linux)?;
+        Ok(decided)
+    }
+
+    fn map_ids(&mut self, linux: &Linux, host: &Host) -> Result<()> {
+        let uids = linux.uid_mappings.as_deref().unwrap_or_default();
+        let gids = linux.gid_mappings.as_deref().unwrap_or_default();
+        if !self.has(USER) {
+            return Ok(());
+        }
+        if self.is_new(USER) {
+            if uids.is_empty() {
+                bail!("user namespaces enabled, but no uid mappings found");
+            }
+            if gids.is_empty() {
+                bail!("user namespaces enabled, but no gid mappings found");
+            }
+            check_maps(uids, "linux.uidMappings")?;
+            check_maps(gids, "linux.gidMappings")?;
+            let unprivileged = host.euid != 0;
+            self.can_set_groups = !unprivileged;
+            self.id_maps = Some(IdMaps::new(uids, gids, unprivileged));
+        }
+        if !uids.is_empty() && !gids.is_empty() {
+            (self.mapped_uids, self.mapped_gids) = (Some(uids.to_vec()), Some(gids.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn check(&self, spec: &Spec, linux: &Linux) -> Result<()> {
+        let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        if set(&spec.hostname) && !self.has(UTS) {
+            bail!("unable to set hostname without a private UTS namespace");
+        }
+        if set(&spec.domainname) && !self.has(UTS) {
+            bail!("unable to set domainname without a private UTS namespace");
+        }
+        let hidden = [&linux.masked_paths, &linux.readonly_paths];
+        if hidden.iter().any(|paths| paths.as_ref().is_some_and(|paths| !paths.is_empty())) && !self.has(MOUNT) {
+            bail!("unable to restrict sys entries without a private MNT namespace");
+        }
+        if linux.time_offsets.as_ref().is_some_and(|offsets| !offsets.is_empty()) && !self.is_new(TIME) {
+            bail!("time namespace offsets specified, but time namespace isn't enabled in the config");
+        }
+        Ok(())
+    }
+
+    /// Made anew or joined.
+    pub fn has(&self, kind: u32) -> bool {
+        self.kinds() & kind != 0
+    }
+
+    /// Made anew.
+    pub fn is_new(&self, kind: u32) -> bool {
+        self.new & kind != 0
+    }
+
+    /// Joined by path: its place in `linux.namespaces`.
+    pub fn joined(&self, kind: u32) -> Option<usize> {
+        self.joined.iter().find(|(known, _)| *known == kind).map(|(_, place)| *place)
+    }
+
+    /// All that are made anew or joined.
+    pub fn kinds(&self) -> u32 {
+        self.joined.iter().fold(self.new, |kinds, (kind, _)| kinds | kind)
+    }
+
+    /// Whether an id inside has one outside; always, where there is no user namespace or its maps are not known here.
+    pub fn maps_uid(&self, uid: u32) -> bool {
+        self.mapped_uids.as_deref().is_none_or(|maps| covers(maps, uid))
+    }
+
+    /// The same for a group.
+    pub fn maps_gid(&self, gid: u32) -> bool {
+        self.mapped_gids.as_deref().is_none_or(|maps| covers(maps, gid))
+    }
+
+    /// The user namespace must come first (it is joined), or after what is joined (it is new): then init makes the rest.
+    fn by_init(&self) -> bool {
+        self.joined(USER).is_some() || (self.is_new(USER) && !self.joined.is_empty())
+    }
+
+    /// The steps into the namespaces, and what clone3 makes.
+    pub fn enter(&self, steps: &mut Steps, linux: &Linux) -> Result<Late> {
+        let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
+        // Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
+        let born_into_time = self.is_new(TIME) && !self.time_by_exec;
+        let by_clone = if born_into_time { by_clone & !PID } else { by_clone };
+        if by_clone & USER != 0 {
+            steps.push(&Step::AwaitMaps {});
+        }
+        steps.push(&Step::Undumpable {});
+        if by_clone & USER != 0 {
+            self.become_root(steps);
+        }
+        self.join(steps);
+        if self.is_new(USER) && by_clone & USER == 0 {
+            steps.push(&Step::Unshare { kinds: USER });
+            steps.push(&Step::AskMaps {});
+        }
+        if self.has(USER) && by_clone & USER == 0 {
+            self.become_root(steps);
+        }
+        let by_init = self.new & !(by_clone | USER | PID);
+        if by_init != 0 {
+            steps.push(&Step::Unshare { kinds: by_init });
+        }
+        self.offset_clocks(steps, linux)?;
+        let born_anew = self.new & PID & !by_clone;
+        if born_anew != 0 || self.joined(PID).is_some() || born_into_time {
+            steps.push(&Step::Fork { kinds: born_anew });
+        }
+        Ok(Late { clone_flags: by_clone })
+    }
+
+    fn become_root(&self, steps: &mut Steps) {
+        steps.push(&Step::Become { uid: 0, gid: 0, set_groups: self.can_set_groups });
+    }
+
+    /// The user namespace last: it takes away what entering the others may need. What only its root may enter waits.
+    fn join(&self, steps: &mut Steps) {
+        let late = |(kind, _): &&Joined| *kind == USER;
+        let deferrable = self.joined(USER).is_some();
+        for (kind, place) in self.joined.iter().filter(|joined| !late(joined)).chain(self.joined.iter().filter(late)) {
+            let descriptor = steps.slot(Slot::Namespace(*place));
+            steps.push(&Step::Join { kinds: *kind, descriptor, deferrable: deferrable && *kind != USER });
+        }
+    }
+
+    fn offset_clocks(&self, steps: &mut Steps, linux: &Linux) -> Result<()> {
+        let mut lines = String::new();
+        for (clock, offset) in linux.time_offsets.iter().flatten() {
+            if !["monotonic", "boottime"].contains(&clock.as_str()) {
+                bail!("linux.timeOffsets: {clock:?} is not a clock that can be offset (monotonic, boottime)");
+            }
+            let (seconds, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+            if nanos > 999_999_999 {
+                bail!("linux.timeOffsets.{clock}.nanosecs: {nanos} is more than 999999999");
+            }
+            let _infallible = writeln!(lines, "{clock} {seconds} {nanos}");
+        }
+        if !lines.is_empty() {
+            steps.push(&Step::TimeOffsets { lines: lines.as_bytes() });
+        }
+        Ok(())
+    }
+
+    /// Host and domain name.
+    pub fn names(&self, steps: &mut Steps, spec: &Spec) -> Result<()> {
+        if let Some(name) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+            steps.push(&Step::Hostname { name: name.as_bytes() });
+        }
+        if let Some(name) = spec.domainname.as_deref().filter(|name| !name.is_empty()) {
+            steps.push(&Step::Domainname { name: name.as_bytes() });
+        }
+        Ok(())
+    }
+}
+
+fn covers(maps: &[LinuxIdMapping], id: u32) -> bool {
+    maps.iter().any(|map| id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size()))
+}
+
+/// What the kernel would refuse without saying which: more than 340 lines, empty or overlapping ranges.
+fn check_maps(maps: &[LinuxIdMapping], place: &str) -> Result<()> {
+    if maps.len() > 340 {
+        bail!("{place}: {} mappings, the kernel takes at most 340", maps.len());
+    }
+    for (n, map) in maps.iter().enumerate() {
+        let end = |start: u32| start.checked_add(map.size());
+        if map.size() == 0 || end(map.container_id()).is_none() || end(map.host_id()).is_none() {
+            bail!("{place}[{n}]: size {} does not fit", map.size());
+        }
+    }
+    Ok(())
+}

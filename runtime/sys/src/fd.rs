@@ -1,0 +1,37 @@
+//! Descriptors that came by number: what a process inherited from the one that started it.
+
+use crate::number::CLOSE_RANGE;
+use crate::raw::syscall;
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+
+const CLOSE_RANGE_CLOEXEC: usize = 4;
+
+/// The inherited descriptor `number`, borrowed for as long as the process lives.
+///
+/// init never closes what it inherits (all of it is close-on-exec), so the borrow stays true until execve.
+pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the number is not -1 (the caller was told it by its parent) and nothing closes it; a number that is not
+    // open makes each call answer EBADF and touches no memory.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Takes over the inherited descriptor `number`: it closes when the result is dropped.
+///
+/// The caller owns the number: nothing else in this process may close it.
+pub fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: ownership of an inherited descriptor passes to the caller once, by this function's contract; closing a
+    // number twice can only close another descriptor, never touch memory.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Marks every descriptor from `first` up to be closed by execve, close_range(2).
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    let registers = [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0];
+    // SAFETY: the call changes a flag of descriptors and touches no memory.
+    unsafe { syscall(CLOSE_RANGE, registers) }?;
+    Ok(())
+}

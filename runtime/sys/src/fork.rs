@@ -1,0 +1,45 @@
+//! A copy of the calling process, for programs with one thread and no libc (init). By clone(2), not clone3(2): init
+//! forks for hooks under the user's seccomp filter, and those that runc can live with often refuse clone3.
+
+use crate::number::CLONE;
+use crate::raw::syscall;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_PIDFD: u64 = 0x1000;
+/// The child's parent is the caller's parent, clone(2).
+pub const CLONE_PARENT: u64 = 0x8000;
+const SIGCHLD: u64 = 17;
+
+/// Which side of a fork this is.
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's process id (as seen here) and pidfd.
+    Parent {
+        /// Process id of the child in the caller's pid namespace.
+        pid: i32,
+        /// pidfd of the child, close-on-exec.
+        pidfd: OwnedFd,
+    },
+}
+
+/// Forks with more clone `flags` (CLONE_PARENT, CLONE_NEW…).
+///
+/// # Errors
+/// Those of clone(2); EINVAL when `flags` ask for shared memory.
+pub fn fork(flags: u64) -> Result<Side, Errno> {
+    if flags & CLONE_VM != 0 {
+        return Err(Errno::INVAL);
+    }
+    let mut pidfd: i32 = -1;
+    let flags = flags | CLONE_PIDFD | SIGCHLD;
+    // SAFETY: without CLONE_VM the child gets its own copy of all memory and goes on with the same stack (null);
+    // `pidfd`, where the kernel writes the descriptor, outlives the call.
+    let pid = unsafe { syscall(CLONE, [flags as usize, 0, &raw mut pidfd as usize, 0, 0, 0]) }?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    Ok(Side::Parent { pid: pid as i32, pidfd: crate::fd::adopt(pidfd) })
+}
