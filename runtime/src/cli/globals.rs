@@ -1,0 +1,162 @@
+//! The options before the verb, and what they and the environment decide for every verb: where records go, where
+//! the containers of this user are kept, whether missing permission on cgroups is tolerated.
+
+use super::flags::{Arguments, Flag, Kind};
+use super::values;
+use crate::error::{Context as _, Error, Result};
+use crate::log;
+use crate::ops;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Where root's containers are kept. Not runc's /run/runc: both may be used on one machine.
+pub const DEFAULT_ROOT: &str = "/run/pintle";
+
+/// The options before the verb.
+pub const FLAGS: &[Flag] = &[
+    Flag::new("debug", Kind::Switch, "log what is being done"),
+    Flag::new("log", Kind::Path, "append the log to this file (default is '/dev/stderr')"),
+    Flag::new("log-format", Kind::Text, "format of the log ('text' (default), or 'json')")
+        .default("\"text\""),
+    Flag::new("root", Kind::Path, "directory for the state of containers (this should be located in tmpfs)")
+        .default("\"/run/pintle\""),
+    Flag::new(
+        "systemd-cgroup",
+        Kind::Switch,
+        "let systemd make the cgroups; cgroupsPath is then \"slice:prefix:name\", e.g. \"system.slice:pintle:434234\"",
+    ),
+    Flag::new("rootless", Kind::Text, "ignore cgroup permission errors ('true', 'false', or 'auto')")
+        .default("\"auto\""),
+    Flag::new("version", Kind::Switch, "print the version").short('v'),
+];
+
+/// Sends records where `--log`, `--log-format` and `--debug` say.
+pub fn start_log(arguments: &Arguments) -> Result<()> {
+    let format = match arguments.text("log-format").as_deref() {
+        None | Some("text") => log::Format::Text,
+        Some("json") => log::Format::Json,
+        Some(other) => return Err(Error::new(format!("invalid log-format: {other}"))),
+    };
+    log::configure(arguments.path("log").as_deref(), format, arguments.switch("debug"))
+}
+
+/// What every verb is told.
+pub fn context(arguments: &Arguments) -> Result<ops::Context> {
+    let user = User::current();
+    let (root, root_is_explicit) = root(arguments, user)?;
+    Ok(ops::Context {
+        root,
+        root_is_explicit,
+        systemd_cgroup: arguments.switch("systemd-cgroup"),
+        rootless: rootless(arguments.text("rootless").as_deref(), user)?,
+    })
+}
+
+/// Who asks, as far as defaults depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    Root,
+    RootOfUserNamespace,
+    Other,
+}
+
+impl User {
+    fn current() -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return User::Other;
+        }
+        // The initial user namespace maps all ids to themselves; a kernel without user namespaces has no such file.
+        match fs::read_to_string("/proc/self/uid_map") {
+            Ok(map) if !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]) => {
+                User::RootOfUserNamespace
+            }
+            _ => User::Root,
+        }
+    }
+}
+
+fn root(arguments: &Arguments, user: User) -> Result<(PathBuf, bool)> {
+    if let Some(typed) = arguments.given_path("root") {
+        let root = values::absolute(Path::new(typed))?;
+        if root == Path::new("/") {
+            return Err(Error::new("Option --root argument should not be set to /"));
+        }
+        return Ok((root, true));
+    }
+    match xdg_runtime_dir(user) {
+        Some(dir) => {
+            let root = Path::new(&dir).join("pintle");
+            prepare_user_root(&root)?;
+            Ok((root, false))
+        }
+        None => Ok((DEFAULT_ROOT.into(), false)),
+    }
+}
+
+/// `$XDG_RUNTIME_DIR`, where it is this user's: not root's, whose containers have always been under /run.
+fn xdg_runtime_dir(user: User) -> Option<OsString> {
+    let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
+    let honoured = match user {
+        User::Root => false,
+        User::RootOfUserNamespace => std::env::var_os("USER").is_none_or(|name| name != "root"),
+        User::Other => true,
+    };
+    honoured.then_some(dir)
+}
+
+/// Makes the user's state directory, with the sticky bit: the XDG base directory specification lets old files
+/// without it be removed at any time.
+fn prepare_user_root(root: &Path) -> Result<()> {
+    let advice = "the path in $XDG_RUNTIME_DIR must be writable by the user";
+    let told = |action: &str| format!("{advice}: {action} {}", root.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(root).with_context(|| told("mkdir"))?;
+    fs::set_permissions(root, Permissions::from_mode(0o1700)).with_context(|| told("chmod"))
+}
+
+fn rootless(asked: Option<&str>, user: User) -> Result<bool> {
+    match asked {
+        None => Ok(user != User::Root),
+        Some(auto) if auto.eq_ignore_ascii_case("auto") => Ok(user != User::Root),
+        Some(text) => values::boolean(text).map_err(|cause| values::invalid("rootless", text, cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::flags;
+
+    fn read(line: &str) -> Arguments {
+        flags::parse(FLAGS, line.split(' ').map(OsString::from), true).unwrap()
+    }
+
+    #[test]
+    fn the_root_is_absolute_and_never_the_whole_machine() {
+        let explicit = |line| root(&read(line), User::Root).map_err(|error| error.to_string());
+        assert_eq!(explicit("--root /run/x/../y list"), Ok(("/run/y".into(), true)));
+        assert_eq!(explicit("--debug list"), Ok((DEFAULT_ROOT.into(), false)));
+        let cwd = std::env::current_dir().unwrap();
+        assert_eq!(explicit("--root= list"), Ok((cwd.clone(), true)));
+        assert_eq!(explicit("--root state list"), Ok((cwd.join("state"), true)));
+        for line in ["--root / x", "--root=/.. x", "--root //./ x"] {
+            assert_eq!(explicit(line).unwrap_err(), "Option --root argument should not be set to /");
+        }
+    }
+
+    #[test]
+    fn rootless_is_decided_by_who_asks_unless_it_is_said() {
+        for (asked, user, expect) in [
+            (None, User::Root, Some(false)),
+            (None, User::RootOfUserNamespace, Some(true)),
+            (Some("auto"), User::Other, Some(true)),
+            (Some("AUTO"), User::Root, Some(false)),
+            (Some("true"), User::Root, Some(true)),
+            (Some("false"), User::Other, Some(false)),
+            (Some("foo"), User::Root, None),
+        ] {
+            assert_eq!(rootless(asked, user).ok(), expect, "{asked:?} {user:?}");
+        }
+    }
+}
