@@ -2,7 +2,10 @@
 //! (`host`), decides everything ([`plan`]), then does it once: the parent in `launch`, the child in pintle-init,
 //! with every unsafe call in pintle-sys. ARCHITECTURE.md tells who may call whom.
 
+pub mod cgroup;
 pub mod error;
+pub mod launch;
 pub mod ops;
 pub mod plan;
 pub mod spec;
+pub mod state;
