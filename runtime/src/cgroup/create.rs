@@ -95,7 +95,8 @@ fn make_one(path: &Path, made: &mut Vec<PathBuf>) -> std::result::Result<(), (Pa
 
 fn furnish(layout: &Layout, plan: &Plan, cgroup: Cgroup) -> std::result::Result<Cgroup, Refusal> {
     let fresh = !cgroup.made.is_empty();
-    // A fresh child of the root can be neither frozen nor threaded: the root never is.
+    // A fresh child of the root can be neither frozen nor threaded: the root never is, and where the mount shows only
+    // a part of the hierarchy, this process lives below the same top.
     if !fresh || plan.path.components().nth(2).is_some() {
         check_state(&cgroup)?;
         check_type(layout, plan, &cgroup)?;
