@@ -120,6 +120,7 @@ pub mod phrase {
     pub const EMPTY_ID: &str = "container id cannot be empty";
     pub const NOT_RUNNING: &str = "container not running";
     pub const NOT_PAUSED: &str = "container not paused";
+    pub const NO_CGROUP: &str = "cgroup not exist";
     pub const STOPPED_START: &str = "cannot start a container that has stopped";
     pub const RUNNING_START: &str = "cannot start an already running container";
     pub const INIT_STILL_RUNNING: &str = "container init still running";

@@ -1,8 +1,13 @@
 //! `events`: what a container uses, and when it runs out of memory.
 
 use super::Context;
-use crate::error::{Error, Result};
-use std::time::Duration;
+use crate::bail;
+use crate::cgroup::stats::Stats;
+use crate::cgroup::{Cgroup, Watch};
+use crate::error::{Context as _, Error, Result};
+use crate::state::{Container, Status};
+use serde::Serialize;
+use std::time::{Duration, Instant};
 
 /// What `events` reports.
 #[derive(Clone, Copy, Debug)]
@@ -13,12 +18,85 @@ pub enum Mode {
     Follow(Duration),
 }
 
+/// One line of output.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Stats>,
+}
+
 /// Gives each event, one JSON object without newline, to `emit`.
 pub fn events(
-    _context: &Context,
-    _id: &str,
-    _mode: Mode,
-    _emit: &mut dyn FnMut(&str) -> Result<()>,
+    context: &Context,
+    id: &str,
+    mode: Mode,
+    emit: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    Err(Error::new("events: not built yet"))
+    let container = Container::load(context, id)?;
+    if matches!(mode, Mode::Follow(interval) if interval.is_zero()) {
+        bail!("duration interval must be greater than 0");
+    }
+    if container.status()? == Status::Stopped {
+        bail!("container with id {id} is not running");
+    }
+    let cgroup = Cgroup::of(&container)?;
+    match mode {
+        Mode::Once => emit(&stats(id, &cgroup)?),
+        Mode::Follow(interval) => follow(id, &cgroup, interval, emit),
+    }
+}
+
+fn stats(id: &str, cgroup: &Cgroup) -> Result<String> {
+    json(&Event { kind: "stats", id, data: Some(&cgroup.stats()?) })
+}
+
+fn json(event: &Event) -> Result<String> {
+    serde_json::to_string(event).map_err(|error| Error::new(error.to_string()))
+}
+
+/// Sleeps until the interval is over or the kernel reports a change; ends when nothing lives there any more.
+fn follow(
+    id: &str,
+    cgroup: &Cgroup,
+    interval: Duration,
+    emit: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let life = cgroup.watch("cgroup.events")?;
+    // Without the memory controller there is nothing to watch, and no limit to run into.
+    let memory = cgroup.watch("memory.events")?;
+    let watches: Vec<&Watch> = life.iter().chain(memory.iter()).collect();
+    let mut killed = kills(memory.as_ref())?;
+    // An instant has an end; nobody waits a century.
+    let interval = interval.min(Duration::from_secs(3_000_000_000));
+    let mut next = Instant::now() + interval;
+    loop {
+        let now = kills(memory.as_ref())?;
+        if now > killed {
+            emit(&json(&Event { kind: "oom", id, data: None })?)?;
+            killed = now;
+        }
+        if !life.as_ref().is_some_and(lives) {
+            return Ok(());
+        }
+        let left = next.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            emit(&stats(id, cgroup)?)?;
+            next = Instant::now() + interval;
+            continue;
+        }
+        Watch::wait(&watches, left).context("poll cgroup.events")?;
+    }
+}
+
+fn lives(watch: &Watch) -> bool {
+    watch.read().ok().flatten().is_some_and(|text| text.lines().any(|line| line == "populated 1"))
+}
+
+fn kills(watch: Option<&Watch>) -> Result<u64> {
+    let text = watch.map_or(Ok(None), Watch::read).context("read memory.events")?.unwrap_or_default();
+    let count = |line: &str| line.strip_prefix("oom_kill ")?.parse().ok();
+    Ok(text.lines().find_map(count).unwrap_or(0))
 }

@@ -1,7 +1,11 @@
 //! `update`: changes the limits of a container.
 
 use super::Context;
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
+use crate::plan::cgroup::Limits;
+use crate::plan::cgroup::changes::{BlockIo, Changes, Cpu, Memory, Pids};
+use crate::state::{Container, Status};
 
 /// The new limits.
 #[derive(Clone, Debug)]
@@ -34,7 +38,82 @@ pub struct Flags {
     pub mem_bw_schema: Option<String>,
 }
 
-/// Applies new limits to the container `id`.
-pub fn update(_context: &Context, _id: &str, _resources: &Resources) -> Result<()> {
-    Err(Error::new("update: not built yet"))
+/// Applies new limits to the container `id`. What can't be applied leaves the old limits in force.
+pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> {
+    let changes = changes(resources)?;
+    let mut container = Container::load(context, id)?;
+    let _lock = container.lock()?;
+    if container.status()? == Status::Stopped {
+        return Err(Error::not_running());
+    }
+    let new = changes.over(container.state.resources.as_ref());
+    // Only limits: the device rules stay as whoever attached them left them.
+    let limits = Limits::new(Some(&new))?;
+    Cgroup::of(&container)?.change(&limits)?;
+    container.state.resources = Some(new);
+    container.save()
+}
+
+fn changes(resources: &Resources) -> Result<Changes> {
+    match resources {
+        Resources::Json(text) => Changes::parse(text),
+        Resources::Flags(flags) => from_flags(flags),
+    }
+}
+
+fn from_flags(flags: &Flags) -> Result<Changes> {
+    // resctrl is not driven, in the words of a runc on a machine without it.
+    if flags.l3_cache_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
+        return Err(Error::new("Intel RDT/CAT: l3 cache schema is not enabled"));
+    }
+    if flags.mem_bw_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
+        return Err(Error::new("Intel RDT/MBA: memory bandwidth schema is not enabled"));
+    }
+    Ok(Changes {
+        memory: Some(Memory {
+            limit: flags.memory,
+            reservation: flags.memory_reservation,
+            swap: flags.memory_swap,
+            check_before_update: None,
+        }),
+        cpu: Some(Cpu {
+            shares: flags.cpu_share,
+            quota: flags.cpu_quota,
+            period: flags.cpu_period,
+            burst: flags.cpu_burst,
+            idle: flags.cpu_idle,
+            realtime_runtime: flags.cpu_rt_runtime,
+            realtime_period: flags.cpu_rt_period,
+            cpus: flags.cpuset_cpus.clone(),
+            mems: flags.cpuset_mems.clone(),
+        }),
+        pids: Some(Pids { limit: flags.pids_limit }),
+        block_io: Some(BlockIo {
+            weight: flags.blkio_weight.filter(|weight| *weight != 0),
+            ..BlockIo::default()
+        }),
+        unified: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_the_changes_of_the_same_names() {
+        let flags = Flags { memory: Some(5), cpu_idle: Some(1), pids_limit: Some(0), ..Flags::default() };
+        let new = from_flags(&flags).expect("changes").over(None);
+        let json = serde_json::to_value(&new).expect("json");
+        assert_eq!(json["memory"], serde_json::json!({"limit": 5}));
+        assert_eq!(json["cpu"], serde_json::json!({"shares": 0, "idle": 1}));
+        assert_eq!(json["pids"], serde_json::json!({"limit": 0}));
+    }
+
+    #[test]
+    fn intel_rdt_is_refused() {
+        let flags = Flags { l3_cache_schema: Some("L3:0=f".into()), ..Flags::default() };
+        let error = from_flags(&flags).expect_err("refused").to_string();
+        assert_eq!(error, "Intel RDT/CAT: l3 cache schema is not enabled");
+    }
 }

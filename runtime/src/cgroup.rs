@@ -1,0 +1,156 @@
+//! The container's cgroup on the machine: made, limited, frozen, killed, measured, removed as
+//! [`crate::plan::cgroup`] decided. cgroup v2 only, through its files; the program that asks systemd will stand
+//! beside [`create()`] and end in the same [`Cgroup`]. Waiting is by poll(2) on `cgroup.events`. cgroups(7).
+
+use crate::bail;
+use crate::error::{Context, Error, Result, phrase};
+use crate::state::Container;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+mod create;
+mod delegate;
+mod delete;
+mod devices;
+mod events;
+mod file;
+mod freeze;
+mod limits;
+mod pids;
+pub mod stats;
+
+pub use create::create;
+pub use delete::delete;
+pub use events::{Events, Watch};
+
+/// Where cgroup2 is mounted on a machine that has nothing else.
+const UNIFIED: &str = "/sys/fs/cgroup";
+/// Where it is on a machine whose controllers mostly belong to v1.
+const HYBRID: &str = "/sys/fs/cgroup/unified";
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+/// Where this machine has cgroup2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The mount.
+    pub mount: PathBuf,
+    /// Controllers of cgroup v1 are mounted beside it, so some are missing here.
+    pub hybrid: bool,
+}
+
+impl Layout {
+    /// Looks where cgroup2 is mounted.
+    pub fn find() -> Result<Self> {
+        if is_cgroup2(UNIFIED) {
+            return Ok(Self { mount: UNIFIED.into(), hybrid: false });
+        }
+        if is_cgroup2(HYBRID) {
+            return Ok(Self { mount: HYBRID.into(), hybrid: true });
+        }
+        bail!(
+            "{UNIFIED} is no cgroup2 filesystem and there is none at {HYBRID}: a cgroup v1 only host; pintle needs \
+             cgroup v2 (boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none {UNIFIED})"
+        )
+    }
+
+    /// The absolute path of a cgroup that is named within the hierarchy.
+    pub fn directory(&self, path: &Path) -> PathBuf {
+        self.mount.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+fn is_cgroup2(path: &str) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|answer| answer.f_type == CGROUP2_SUPER_MAGIC)
+}
+
+/// The runtime's own cgroup, which decides about relative paths.
+pub fn own() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
+    match crate::plan::cgroup::unified_path(&text) {
+        Some(path) => Ok(path.into()),
+        None => bail!("read /proc/self/cgroup: cgroup path not found"),
+    }
+}
+
+/// A container's cgroup, open.
+#[derive(Debug)]
+pub struct Cgroup {
+    dir: OwnedFd,
+    path: PathBuf,
+    made: Vec<PathBuf>,
+}
+
+impl Cgroup {
+    /// Opens the cgroup at an absolute path; `None` when it is gone.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        match directory(path) {
+            Ok(dir) => Ok(Some(Self { dir, path: path.into(), made: Vec::new() })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("open cgroup {}", path.display())),
+        }
+    }
+
+    /// The cgroup of a container that has one.
+    pub fn of(container: &Container) -> Result<Self> {
+        let path = container.state.cgroup.as_deref();
+        let cgroup = path.map_or(Ok(None), Self::open)?;
+        cgroup.ok_or_else(|| Error::new(phrase::NO_CGROUP))
+    }
+
+    /// The directory, as clone3(2) takes it for CLONE_INTO_CGROUP.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The directory's absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directories that [`create()`] made, parents first.
+    pub fn made(&self) -> &[PathBuf] {
+        &self.made
+    }
+
+    /// Removes what [`create()`] made, for a birth that fails later on. Nothing must live in it any more.
+    pub fn undo(self) -> Result<()> {
+        create::remove(&self.made)
+    }
+
+    /// Refuses what a process must not be born into: a cgroup that is frozen, itself or from above. With
+    /// CLONE_VFORK the parent would sleep until somebody thaws it.
+    pub fn join_check(&self) -> Result<()> {
+        if self.events()?.is_some_and(|events| events.frozen) {
+            bail!("{}", FROZEN);
+        }
+        Ok(())
+    }
+
+    /// How many processes the kernel killed in it for want of memory; `None` without the memory controller.
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        let text =
+            file::read_if_there(&self.dir, "memory.events").with_context(|| self.told("memory.events"))?;
+        Ok(text.and_then(|text| value_of(&text, "oom_kill")))
+    }
+
+    /// `read PATH/FILE`, for errors.
+    fn told(&self, file: &str) -> String {
+        format!("read {}/{file}", self.path.display())
+    }
+}
+
+const FROZEN: &str = "container's cgroup unexpectedly frozen";
+
+/// A cgroup's directory. No symlink is followed: none belongs there.
+fn directory(path: &Path) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+}
+
+/// The number behind `key ` in a file of such lines.
+fn value_of(text: &str, key: &str) -> Option<u64> {
+    let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
+    text.lines().find_map(value)
+}

@@ -1,0 +1,188 @@
+//! Making a container's cgroup: the directories, the controllers on the way down, the limits, the device rules. What
+//! was made is taken back when anything fails.
+
+use super::{Cgroup, FROZEN, Layout, directory, file};
+use crate::bail;
+use crate::error::{Context, Error, Result, errno_text};
+use crate::plan::cgroup::Plan;
+use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// Makes the cgroup of `plan` ready for a process to be born into. `None` when the plan can do without one and this
+/// user may not make any.
+pub fn create(layout: &Layout, plan: &Plan) -> Result<Option<Cgroup>> {
+    let mut made = Vec::new();
+    let path = layout.directory(&plan.path);
+    let created = make(layout, &path, &mut made).map_err(|(path, errno)| refusal(plan, &path, errno));
+    match created.and_then(|dir| furnish(layout, plan, Cgroup { dir, path, made: made.clone() })) {
+        Ok(cgroup) => Ok(Some(cgroup)),
+        Err(Refusal::Dispensable) => Ok(None),
+        Err(Refusal::Failed(error)) => match remove(&made) {
+            Ok(()) => Err(error),
+            Err(also) => bail!("{error}; {also}"),
+        },
+    }
+}
+
+/// Removes directories that were made, the deepest first.
+pub(super) fn remove(made: &[PathBuf]) -> Result<()> {
+    for path in made.iter().rev() {
+        match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            // A parent that got other children meanwhile is theirs now.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY) => {}
+            Err(errno) => return Err(errno).with_context(|| format!("rmdir {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+enum Refusal {
+    Dispensable,
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn refusal(plan: &Plan, path: &Path, errno: Errno) -> Refusal {
+    let denied = matches!(errno, Errno::ACCESS | Errno::PERM | Errno::ROFS);
+    if denied && plan.dispensable {
+        return Refusal::Dispensable;
+    }
+    let mut text = format!("mkdir {}: {}", path.display(), errno_text(errno));
+    if errno == Errno::ROFS {
+        text.push_str(" (a container around this one may mount it so; it has to be writable here)");
+    }
+    if denied && plan.rootless_without_path {
+        text = format!(
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {text}"
+        );
+    }
+    Refusal::Failed(Error::new(text).context("unable to apply cgroup configuration"))
+}
+
+/// The directory, with all parents that are missing. Mostly one mkdir(2) is enough.
+fn make(
+    layout: &Layout,
+    path: &Path,
+    made: &mut Vec<PathBuf>,
+) -> std::result::Result<rustix::fd::OwnedFd, (PathBuf, Errno)> {
+    match make_one(path, made) {
+        Err((_, Errno::NOENT)) => {
+            let above = path.ancestors().skip(1).take_while(|above| *above != layout.mount);
+            for parent in above.collect::<Vec<_>>().into_iter().rev() {
+                make_one(parent, made)?;
+            }
+            make_one(path, made)?;
+        }
+        done => done?,
+    }
+    directory(path).map_err(|errno| (path.into(), errno))
+}
+
+fn make_one(path: &Path, made: &mut Vec<PathBuf>) -> std::result::Result<(), (PathBuf, Errno)> {
+    match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => made.push(path.into()),
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err((path.into(), errno)),
+    }
+    Ok(())
+}
+
+fn furnish(layout: &Layout, plan: &Plan, cgroup: Cgroup) -> std::result::Result<Cgroup, Refusal> {
+    let fresh = !cgroup.made.is_empty();
+    // A fresh child of the root can be neither frozen nor threaded: the root never is, and where the mount shows only
+    // a part of the hierarchy, this process lives below the same top.
+    if !fresh || plan.path.components().nth(2).is_some() {
+        check_state(&cgroup)?;
+        check_type(layout, plan, &cgroup)?;
+    }
+    enable_controllers(layout, plan, &cgroup);
+    cgroup.apply(&plan.limits)?;
+    cgroup.restrict_devices(&plan.devices, fresh)?;
+    Ok(cgroup)
+}
+
+fn check_state(cgroup: &Cgroup) -> Result<()> {
+    let Some(events) = cgroup.events()? else { return Ok(()) };
+    if events.populated {
+        let count = cgroup.pids()?.len();
+        bail!("container's cgroup is not empty: {count} process(es) found");
+    }
+    if events.frozen {
+        bail!("{FROZEN}");
+    }
+    Ok(())
+}
+
+/// Below a threaded cgroup there are only threaded ones, and in those only some controllers work.
+fn check_type(layout: &Layout, plan: &Plan, cgroup: &Cgroup) -> Result<()> {
+    let kind = file::read_if_there(&cgroup.dir, "cgroup.type").unwrap_or_default().unwrap_or_default();
+    let kind = kind.trim_end();
+    let path = cgroup.path.display();
+    match (kind, plan.limits.needs_domain()) {
+        ("domain invalid", true) => {
+            bail!("cannot enter cgroupv2 \"{path}\" with domain controllers -- it is in an invalid state")
+        }
+        ("domain threaded" | "threaded", true) => {
+            bail!("cannot enter cgroupv2 \"{path}\" with domain controllers -- it is in {kind} mode")
+        }
+        ("domain invalid", false) => {
+            for above in ways_down(layout, &cgroup.path) {
+                make_threaded(&above);
+            }
+            make_threaded(&cgroup.path);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Only an invalid domain is changed; where that fails, the birth into it says so.
+fn make_threaded(path: &Path) {
+    let Ok(dir) = directory(path) else { return };
+    if file::read(&dir, "cgroup.type").is_ok_and(|kind| kind.trim_end() == "domain invalid") {
+        let _ = file::write(&dir, "cgroup.type", "threaded");
+    }
+}
+
+/// The cgroups from the root to the parent of `path`.
+fn ways_down(layout: &Layout, path: &Path) -> Vec<PathBuf> {
+    let mut above: Vec<_> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|above| above.starts_with(&layout.mount))
+        .map(PathBuf::from)
+        .collect();
+    above.reverse();
+    above
+}
+
+/// Enables every controller that the machine offers all the way down, as runc does, because what measures containers
+/// relies on it; on a hybrid host, whose few controllers nobody measures, only those that a limit needs. What can't
+/// be enabled shows when a limit of it is written.
+fn enable_controllers(layout: &Layout, plan: &Plan, cgroup: &Cgroup) {
+    if layout.hybrid && plan.limits.writes.is_empty() {
+        return;
+    }
+    let offered = std::fs::read_to_string(layout.mount.join("cgroup.controllers")).unwrap_or_default();
+    let needed = |name: &&str| !layout.hybrid || plan.limits.writes.iter().any(|w| w.controller() == *name);
+    let wanted: Vec<_> = offered.split_whitespace().filter(needed).collect();
+    let present = file::read(&cgroup.dir, "cgroup.controllers").unwrap_or_default();
+    if wanted.iter().all(|name| present.split_whitespace().any(|there| there == *name)) {
+        return;
+    }
+    let all: Vec<_> = wanted.iter().map(|name| format!("+{name}")).collect();
+    for above in ways_down(layout, &cgroup.path) {
+        let Ok(dir) = directory(&above) else { return };
+        if file::write(&dir, "cgroup.subtree_control", &all.join(" ")).is_err() {
+            for one in &all {
+                let _ = file::write(&dir, "cgroup.subtree_control", one);
+            }
+        }
+    }
+}
