@@ -1,1 +1,3 @@
 //! Every decision, no side effect.
+
+pub mod seccomp;

@@ -1,1 +1,3 @@
 //! config.json as written.
+
+pub mod seccomp;
