@@ -3,6 +3,7 @@
 
 pub mod ids;
 pub mod image;
+pub mod mount_maps;
 pub mod notify;
 pub mod sentence;
 pub mod serve;

@@ -31,4 +31,6 @@ pub struct Context {
     pub systemd_cgroup: bool,
     /// Whether missing permission on cgroups is tolerated (`--rootless`, already resolved).
     pub rootless: bool,
+    /// The caller's environment, for hooks that bring none.
+    pub environment: Vec<String>,
 }

@@ -68,7 +68,7 @@ pub struct Plan {
 }
 
 /// A process to be born: of a container, or beside one (exec).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Birth {
     /// What init does.
     pub steps: Steps,

@@ -375,12 +375,24 @@ impl Container {
         statat(&self.dir, FIFO, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The directory that holds the notify socket, made for it.
+    /// Makes the directory that will hold the notify socket; any user of the container may pass through it.
     ///
     /// # Errors
     /// A file system that is full or read-only.
-    pub fn notify_directory(&self) -> PathBuf {
-        self.path.join(NOTIFY)
+    pub fn make_notify_directory(&self) -> Result<()> {
+        mkdirat(&self.dir, NOTIFY, Mode::from_raw_mode(0o755)).context("mkdir notify")
+    }
+
+    /// The socket on which the container says that it is ready, if it was created with one.
+    ///
+    /// # Errors
+    /// A socket that can't be made.
+    pub fn notify_socket(&self) -> Result<Option<std::os::unix::net::UnixDatagram>> {
+        let directory = self.path.join(NOTIFY);
+        if !directory.is_dir() {
+            return Ok(None);
+        }
+        crate::launch::notify::listen(&directory).map(Some)
     }
 
     /// Keeps the seccomp filter for `exec`.
@@ -417,6 +429,17 @@ impl Container {
     pub fn owner(&self) -> u32 {
         fstat(&self.dir).map_or(0, |stat| stat.st_uid)
     }
+}
+
+/// The directory of a container's notify socket, before there is a container.
+pub fn notify_directory(context: &ops::Context, id: &str) -> PathBuf {
+    context.root.join(id).join(NOTIFY)
+}
+
+/// The process id of `pid` as it sees itself: 1 for the first in its pid namespace.
+pub fn pid_inside(pid: i32) -> i32 {
+    let status = procfs::process::Process::new(pid).and_then(|process| process.status()).ok();
+    status.and_then(|status| status.nspid?.last().copied()).unwrap_or(pid)
 }
 
 /// What a crash left under the id `id`: a directory without a state. Taken only if nobody is at work in it.

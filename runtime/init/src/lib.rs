@@ -104,6 +104,7 @@ fn open_order(argument: &CStr) -> Option<&'static [u8]> {
 fn prepare(first_private: u32) -> Result {
     pintle_sys::process::set_name(c"pintle:init").map_err(Failure::at("prctl"))?;
     pintle_sys::signal::unblock_all().map_err(Failure::at("rt_sigprocmask"))?;
+    pintle_sys::signal::default_pipe().map_err(Failure::at("rt_sigaction"))?;
     pintle_sys::fd::close_on_exec_from(first_private).map_err(Failure::at("close_range"))?;
     rustix::process::umask(rustix::fs::Mode::empty());
     Ok(())

@@ -86,7 +86,7 @@ fn changes(arguments: &Arguments, args: Vec<String>) -> Result<Changes> {
         additional_gids: groups.into_iter().map(group).collect::<Result<_>>()?,
         process_label: arguments.text("process-label"),
         apparmor: arguments.text("apparmor"),
-        no_new_privs: arguments.switch("no-new-privs"),
+        no_new_privs: arguments.given_switch("no-new-privs"),
         caps: arguments.list("cap"),
     })
 }

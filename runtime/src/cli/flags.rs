@@ -101,6 +101,12 @@ impl Arguments {
         self.0.get_one(name).copied().unwrap_or(false)
     }
 
+    /// A switch that was given, either way.
+    pub fn given_switch(&self, name: &str) -> Option<bool> {
+        let typed = self.0.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+        typed.then(|| self.switch(name))
+    }
+
     /// The text of a flag, unless it is empty.
     pub fn text(&self, name: &str) -> Option<String> {
         self.0.get_one::<String>(name).filter(|text| !text.is_empty()).cloned()

@@ -51,6 +51,9 @@ pub fn context(arguments: &Arguments) -> Result<ops::Context> {
         root_is_explicit,
         systemd_cgroup: arguments.switch("systemd-cgroup"),
         rootless: rootless(arguments.text("rootless").as_deref(), user)?,
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+            .collect(),
     })
 }
 

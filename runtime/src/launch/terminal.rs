@@ -121,7 +121,7 @@ impl Attending<'_> {
                 }
                 _ => {
                     // Real-time signals too; a program that just ended needs none.
-                    let _gone = nix::sys::signal::kill_raw(self.child.pid, number);
+                    let _gone = pintle_sys::signal::send(&self.child.pidfd, number);
                 }
             }
         }

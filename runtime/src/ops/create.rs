@@ -190,7 +190,7 @@ impl Birth<'_> {
         if self.purpose != Purpose::Create {
             return Ok(None);
         }
-        let owner = self.plan.birth.id_maps.as_ref().map_or((0, 0), namespaces::IdMaps::root);
+        let owner = self.plan.birth.id_maps.as_ref().map_or((0, 0), |maps| maps.root);
         self.container.make_fifo(owner).map(Some)
     }
 

@@ -1,11 +1,10 @@
 //! `kill`: sends a signal to the container.
 
 use super::Context;
-use crate::bail;
 use crate::cgroup::Cgroup;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::plan::namespaces;
-use crate::state::{Container, Status};
+use crate::state::Container;
 use rustix::fd::AsFd;
 
 const SIGKILL: i32 = 9;

@@ -7,7 +7,7 @@ use crate::state::{Container, Status};
 
 /// Freezes the container `id`.
 pub fn pause(context: &Context, id: &str) -> Result<()> {
-    let container = Container::load(context, id)?;
+    let mut container = Container::load(context, id)?;
     let _lock = container.lock()?;
     match container.status()? {
         Status::Created | Status::Running => Cgroup::of(&container)?.freeze(),

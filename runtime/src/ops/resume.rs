@@ -7,7 +7,7 @@ use crate::state::{Container, Status};
 
 /// Thaws the container `id`.
 pub fn resume(context: &Context, id: &str) -> Result<()> {
-    let container = Container::load(context, id)?;
+    let mut container = Container::load(context, id)?;
     let _lock = container.lock()?;
     match container.status()? {
         Status::Paused => Cgroup::of(&container)?.thaw(),

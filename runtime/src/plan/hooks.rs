@@ -17,6 +17,8 @@ pub struct OfRuntime {
     pub poststart: Vec<Hook>,
     /// `poststop`
     pub poststop: Vec<Hook>,
+    /// init runs startContainer hooks, which read the state too.
+    pub has_start_container: bool,
 }
 
 /// All hooks, checked.
@@ -48,6 +50,7 @@ impl Decided {
                 create_runtime: of_runtime(hooks.create_runtime(), "createRuntime")?,
                 poststart: of_runtime(hooks.poststart(), "poststart")?,
                 poststop: of_runtime(hooks.poststop(), "poststop")?,
+                has_start_container: hooks.start_container().as_ref().is_some_and(|list| !list.is_empty()),
             },
             create_container: checked(hooks.create_container(), "createContainer")?,
             start_container: checked(hooks.start_container(), "startContainer")?,

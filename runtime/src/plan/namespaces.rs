@@ -49,6 +49,8 @@ pub struct IdMaps {
     pub gids: String,
     /// setgroups(2) has to be given up first, because this process may only map itself.
     pub deny_set_groups: bool,
+    /// User and group outside of whoever is 0 inside.
+    pub root: (u32, u32),
 }
 
 impl IdMaps {
@@ -61,7 +63,8 @@ impl IdMaps {
                 text
             })
         };
-        Self { uids: text(uids), gids: text(gids), deny_set_groups }
+        let outside = |maps: &[LinuxIdMapping]| maps.iter().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id());
+        Self { uids: text(uids), gids: text(gids), deny_set_groups, root: (outside(uids), outside(gids)) }
     }
 }
 

@@ -228,9 +228,10 @@ impl Environment {
     fn new(env: &[String], more: &[String]) -> Result<Self> {
         let mut kept: Vec<(&str, &str)> = Vec::with_capacity(env.len() + more.len());
         let mut seen = std::collections::HashSet::new();
-        for (n, variable) in env.iter().chain(more).enumerate().rev() {
+        let all: Vec<&String> = env.iter().chain(more).collect();
+        for (n, variable) in all.iter().enumerate().rev() {
             let place = format!("process.env[{n}]");
-            let Some((name, value)) = variable.split_once('=') else {
+            let Some((name, _)) = variable.split_once('=') else {
                 bail!("{place}: invalid environment variable: missing '='");
             };
             if name.is_empty() {
@@ -240,9 +241,8 @@ impl Environment {
                 bail!("{place}: invalid environment variable {name:?}: contains nul byte (\\x00)");
             }
             if seen.insert(name) {
-                kept.push((name, variable));
+                kept.push((name, variable.as_str()));
             }
-            let _ = value;
         }
         kept.reverse();
         let value = |wanted: &str| {

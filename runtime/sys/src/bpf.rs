@@ -7,7 +7,7 @@ use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 /// bpf(2)'s number on x86_64.
-const BPF: usize = 321;
+use crate::number::BPF;
 
 const PROG_LOAD: usize = 5;
 const PROG_ATTACH: usize = 8;
