@@ -41,6 +41,10 @@ struct Init<'a> {
     channel: BorrowedFd<'static>,
     /// The rootfs: every container path is resolved below it.
     root: Option<OwnedFd>,
+    /// What tells the rootfs from everything in it: its mount and inode.
+    root_identity: (u64, u64),
+    /// The directory of the last device or link: the next one is mostly made there, too.
+    directory: Option<(&'a CStr, OwnedFd)>,
     /// procfs, verified.
     proc: Option<OwnedFd>,
     /// Joins that wait for the user namespace.
@@ -74,6 +78,8 @@ pub fn main(argument: &CStr) -> ! {
         descriptors: order.head.descriptors,
         channel,
         root: None,
+        root_identity: (0, 0),
+        directory: None,
         proc: None,
         deferred: [None; 8],
         state: None,

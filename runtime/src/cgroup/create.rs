@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
-/// Makes the cgroup of `plan` ready for a process to be born into. `None` when the plan can do without one and this
+/// Makes the cgroup of `plan` ready for a process to be born into; its device rules follow by
+/// [`Cgroup::restrict_devices`], while init prepares the container. `None` when the plan can do without one and this
 /// user may not make any.
 pub fn create(layout: &Layout, plan: &Plan) -> Result<Option<Cgroup>> {
     let mut made = Vec::new();
@@ -103,7 +104,6 @@ fn furnish(layout: &Layout, plan: &Plan, cgroup: Cgroup) -> std::result::Result<
     }
     enable_controllers(layout, plan, &cgroup);
     cgroup.apply(&plan.limits)?;
-    cgroup.restrict_devices(&plan.devices, fresh)?;
     Ok(cgroup)
 }
 

@@ -69,17 +69,25 @@ impl Said {
                 mounting(source, place.target, &cause)
             }
             Step::Bind { source, place, .. } => match self.operation.as_str() {
-                "open source" => mounting(source, place.target, &format!("open {}: {}", text(source), errno_text(self.errno))),
-                "only a procfs may be bound there" => {
-                    mounting(source, place.target, &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)))
-                }
+                "open source" => mounting(
+                    source,
+                    place.target,
+                    &format!("open {}: {}", text(source), errno_text(self.errno)),
+                ),
+                "only a procfs may be bound there" => mounting(
+                    source,
+                    place.target,
+                    &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)),
+                ),
                 _ => mounting(source, place.target, &self.cause()),
             },
             Step::CgroupMount { place, .. } => mounting(c"cgroup", place.target, &self.cause()),
             Step::Device { directory, name, .. } | Step::DeviceBind { directory, name, .. } => {
                 format!("error creating device nodes: {}/{}: {}", text(directory), text(name), self.plain())
             }
-            Step::Link { directory, name, .. } => format!("symlink {}/{}: {}", text(directory), text(name), self.plain()),
+            Step::Link { directory, name, .. } => {
+                format!("symlink {}/{}: {}", text(directory), text(name), self.plain())
+            }
             Step::Root { path, .. } => format!("rootfs {}: {}", text(path), self.plain()),
             Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
                 format!("error jailing process inside rootfs: {}", self.plain())
@@ -90,13 +98,21 @@ impl Said {
             Step::MakeCwd { path } => format!("mkdir {}: {}", text(path), errno_text(self.errno)),
             Step::Cwd { path } | Step::CwdAgain { path } => match self.operation.as_str() {
                 "getcwd" if self.errno == Errno::NOENT => phrase::BREAKOUT.to_owned(),
-                _ => format!("chdir to cwd ({}) set in config.json failed: {}", quoted(path), errno_text(self.errno)),
+                _ => format!(
+                    "chdir to cwd ({}) set in config.json failed: {}",
+                    quoted(path),
+                    errno_text(self.errno)
+                ),
             },
             Step::Lookup { name, .. } => self.lookup(name),
             Step::Exec { .. } => self.plain(),
             Step::Hook { .. } => self.hook(hook, entered),
             Step::Label { value, .. } => {
-                format!("unable to apply security label {:?}: {}", String::from_utf8_lossy(value), self.plain())
+                format!(
+                    "unable to apply security label {:?}: {}",
+                    String::from_utf8_lossy(value),
+                    self.plain()
+                )
             }
             Step::Seccomp { .. } => format!("unable to init seccomp: {}", self.plain()),
             Step::Join { kinds, .. } => format!("error joining namespaces {kinds:#x}: {}", self.plain()),

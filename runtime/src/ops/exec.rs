@@ -106,13 +106,18 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         ..Descriptors::default()
     };
     let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
-    let child = serve(child, &birth, &mut Caller {
-        born: &mut |_| Ok(()),
-        hooks: &mut |_| Ok(None),
-        ready: &mut |_| Ok(None),
-        cgroup: cgroup.as_ref(),
-        see_it_run: true,
-    })?;
+    let child = serve(
+        child,
+        &birth,
+        &mut Caller {
+            born: &mut |_| Ok(()),
+            meanwhile: &mut || Ok(()),
+            hooks: &mut |_| Ok(None),
+            ready: &mut |_| Ok(None),
+            cgroup: cgroup.as_ref(),
+            see_it_run: true,
+        },
+    )?;
     if let Some(path) = &options.pid_file {
         create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(&child))?;
     }
@@ -204,8 +209,12 @@ fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Proces
 /// (CVE-2026-30892).
 fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>)> {
     let number = |text: &str, what: &str| match text.parse::<u32>() {
-        Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(number)),
-        _ => Err(crate::error::Error::new(format!("bad {what}: {text:?} is not a number from 0 to 4294967294"))),
+        Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(number))
+        }
+        _ => Err(crate::error::Error::new(format!(
+            "bad {what}: {text:?} is not a number from 0 to 4294967294"
+        ))),
     };
     match typed.split_once(':') {
         Some((uid, gid)) => Ok((number(uid, "uid")?, number(gid, "gid")?)),

@@ -4,6 +4,7 @@ use super::create::{self, Born, Purpose};
 use super::{Context, delete};
 use crate::error::Result;
 use crate::launch::notify;
+use crate::log;
 
 /// What `run` is told on the command line.
 #[derive(Clone, Debug, Default)]
@@ -31,10 +32,12 @@ pub fn run(context: &Context, options: &Options) -> Result<u8> {
     }
     let Some(foreground) = foreground else { return Ok(0) };
     let status = foreground.attend(&child);
+    log::phase("run");
     if !options.keep {
         if let Err(error) = delete::destroy(&container, None) {
-            crate::log::warn(&format!("unable to destroy container: {error}"));
+            log::warn(&format!("unable to destroy container: {error}"));
         }
     }
+    log::phase("cleanup");
     status
 }

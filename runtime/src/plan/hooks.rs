@@ -65,12 +65,16 @@ impl Decided {
 
     /// createContainer: init's children, still with the host's view of paths.
     pub fn create_container(&self, steps: &mut Steps) -> Result<()> {
-        self.create_container.iter().try_for_each(|hook| push(steps, hook, "hooks.createContainer", &Texts::default()))
+        self.create_container
+            .iter()
+            .try_for_each(|hook| push(steps, hook, "hooks.createContainer", &Texts::default()))
     }
 
     /// startContainer: as the user's program would run, with its environment unless they bring one.
     pub fn start_container(&self, steps: &mut Steps, environment: &Texts) -> Result<()> {
-        self.start_container.iter().try_for_each(|hook| push(steps, hook, "hooks.startContainer", environment))
+        self.start_container
+            .iter()
+            .try_for_each(|hook| push(steps, hook, "hooks.startContainer", environment))
     }
 }
 
@@ -90,7 +94,8 @@ fn checked(list: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<Hook>> {
 fn push(steps: &mut Steps, hook: &Hook, place: &str, inherited: &Texts) -> Result<()> {
     let path = hook.path().to_string_lossy();
     let arguments = hook.args().clone().unwrap_or_else(|| vec![path.to_string()]);
-    let own = hook.env().as_ref().map(|list| Texts::new(list.iter().map(String::as_str), &format!("{place}.env")));
+    let own =
+        hook.env().as_ref().map(|list| Texts::new(list.iter().map(String::as_str), &format!("{place}.env")));
     let own = own.transpose()?;
     steps.push(&Step::Hook {
         path: &c_string(&path, &format!("{place}.path"))?,

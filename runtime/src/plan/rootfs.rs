@@ -39,7 +39,8 @@ pub fn enter(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) 
 
 /// Masked and read-only paths, and the rootfs itself.
 pub fn hide(steps: &mut Steps, spec: &Spec, linux: &Linux, spaces: &Decided) -> Result<()> {
-    let path = |path: &str, list: &str, n: usize| c_string(&mounts::clean(path), &format!("linux.{list}[{n}]"));
+    let path =
+        |path: &str, list: &str, n: usize| c_string(&mounts::clean(path), &format!("linux.{list}[{n}]"));
     for (n, readonly) in linux.readonly_paths.iter().flatten().enumerate() {
         steps.push(&Step::ReadOnly { path: &path(readonly, "readonlyPaths", n)? });
     }

@@ -164,7 +164,8 @@ mod tests {
         steps.push(&Step::Hostname { name: b"name" });
         let order = steps.order(3, &[1]);
         for length in 0..order.len() {
-            let whole = Order::read(&order[..length]).map(|order| order.map(|step| step.is_ok()).collect::<Vec<_>>());
+            let whole =
+                Order::read(&order[..length]).map(|order| order.map(|step| step.is_ok()).collect::<Vec<_>>());
             assert!(matches!(whole.as_deref(), Err(_) | Ok([] | [false])), "{length}");
         }
     }
