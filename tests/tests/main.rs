@@ -1,0 +1,3 @@
+//! The subjects, one file each.
+
+mod lifecycle;
