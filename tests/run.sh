@@ -6,7 +6,7 @@ set -u
 cd "$(dirname "$0")/.."
 runtime=${1:-pintle}
 shift
-export RUNTIME_UNDER_TEST=$runtime PINTLE_TESTS_VERDICTS
+export RUNTIME_UNDER_TEST=$runtime RUST_BACKTRACE=0 PINTLE_TESTS_VERDICTS
 PINTLE_TESTS_VERDICTS=$(mktemp) || exit 1
 trap 'rm -f "$PINTLE_TESTS_VERDICTS"' EXIT
 
@@ -18,13 +18,14 @@ runc | crun) make --quiet oracles && view=(bench/private-v2) || exit 1 ;;
 esac
 
 status=0
+# Nothing that a test leaves may hold the streams of whoever reads the result.
 "${view[@]}" cargo test --quiet -p pintle-tests --test conformance -- "$@" || status=1
 alone='mount -t tmpfs tmpfs /run && mkdir /tmp/alone.$$ && export TMPDIR=/tmp/alone.$$ && "$@"; s=$?; rmdir $TMPDIR; exit $s'
 bench/private-v2 unshare --mount --pid --fork --kill-child --mount-proc \
 	sh -c "$alone" alone cargo test --quiet -p pintle-tests --test leaks -- --test-threads=1 "$@" || status=1
 
 count() { grep -c "^$1 " "$PINTLE_TESTS_VERDICTS"; }
-grep '^SKIP ' "$PINTLE_TESTS_VERDICTS"
+grep -E '^(FAIL|SKIP) ' "$PINTLE_TESTS_VERDICTS"
 echo "$("target/oracles/bin/$runtime" --version 2>/dev/null | head -1 || true)" | grep . || echo "$runtime"
 echo "$(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped, $(count DIFFERS) differ as listed"
 exit $status

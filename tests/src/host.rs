@@ -22,6 +22,11 @@ pub fn namespace(pid: impl std::fmt::Display, file: &str) -> String {
     link.to_string_lossy().into_owned()
 }
 
+/// Whether this process is there and not a zombie.
+pub fn alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z"))
+}
+
 /// The mounts of this mount namespace, one line each.
 pub fn mounts() -> Vec<String> {
     fs::read_to_string("/proc/self/mountinfo").expect("mountinfo").lines().map(str::to_owned).collect()
@@ -72,12 +77,18 @@ impl Holder {
     pub fn new(flags: &[&str]) -> Self {
         let mut command = Command::new("unshare");
         command.args(flags).args(["--", "sleep", "1000"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("unshare starts");
-        let pid = child.id();
-        wait_for("the holder of namespaces", || {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let holder = Self { child: command.spawn().expect("unshare starts") };
+        let pid = holder.pid();
+        // With --fork it is a child of unshare that sleeps.
+        let sleeps = |pid: &str| {
             fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("sleep"))
+        };
+        wait_for("the holder of namespaces", || {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            sleeps(&pid.to_string()) || children.split_whitespace().any(sleeps)
         });
-        Self { child }
+        holder
     }
 
     /// `/proc/PID/ns/FILE`.
