@@ -40,10 +40,6 @@ fn a_namespace_that_is_not_listed_is_the_runtimes() {
         if kind == "uts" {
             b.remove("/hostname");
         }
-        if kind == "ipc" || kind == "network" {
-            // mqueue and sysfs need the owner of that namespace, which root is.
-            assert!(b.config["mounts"].is_array());
-        }
         assert_eq!(inside(&t.report(&b), file), namespace("self", file));
     });
 }
@@ -119,26 +115,14 @@ fn beside_a_joined_user_namespace_its_own_others_can_be_joined() {
     });
 }
 
+/// A process in a user namespace with a range of ids, and in others that belong to it.
 fn mapped_holder() -> Holder {
-    let map = "--map-users=0,100000,65536";
-    let groups = "--map-groups=0,100000,65536";
-    if !unshare_maps() {
-        skip("the host's unshare can't map ranges (newuidmap missing or no --map-users)");
+    let holder = Holder::new(&["--user", "--net", "--ipc", "--uts"]);
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536")
+            .expect("root may write maps");
     }
-    Holder::new(&["--user", map, groups, "--setuid=0", "--setgid=0", "--net", "--ipc", "--uts"])
-}
-
-/// Whether unshare can make a user namespace with a range of ids here.
-fn unshare_maps() -> bool {
-    let mut command = std::process::Command::new("unshare");
-    command.args([
-        "--user",
-        "--map-users=0,100000,65536",
-        "--map-groups=0,100000,65536",
-        "--setuid=0",
-        "true",
-    ]);
-    command.stderr(std::process::Stdio::null()).status().is_ok_and(|s| s.success())
+    holder
 }
 
 #[test]
