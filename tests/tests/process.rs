@@ -326,7 +326,11 @@ fn the_session_keyring_is_the_containers_own() {
         let own = |flags: &[&str]| {
             let id = t.id();
             let report = t.call([&["run"], flags, &["-b", &dir, &id]].concat()).ok().json();
-            report["keys"].as_array().unwrap().iter().any(|k| k.as_str().unwrap().contains(&format!("_ses.{id}:")))
+            report["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|k| k.as_str().unwrap().contains(&format!("_ses.{id}:")))
         };
         assert!(own(&[]));
         assert!(!own(&["--no-new-keyring"]));
