@@ -83,6 +83,11 @@ pub fn warn(message: impl Display) {
     write(Level::Warning, &message.to_string());
 }
 
+/// Tells the person something beside the result, whatever the log is: what runc prints on stderr as it is.
+pub fn notice(message: impl Display) {
+    to_stderr(&format!("{message}\n"));
+}
+
 /// Tells what is being done; only with `--debug`.
 pub fn debug(message: impl Display) {
     if logger().debug {

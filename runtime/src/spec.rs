@@ -171,6 +171,9 @@ pub fn load(bundle: &Path) -> Result<Spec> {
     let text = match read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Err(error) = std::fs::metadata(bundle) {
+                return Err(Error::from(error)).context(format_args!("chdir {}", bundle.display()));
+            }
             bail!("JSON specification file config.json not found")
         }
         Err(error) => return Err(Error::from(error)).context(path.display()),

@@ -97,6 +97,10 @@ impl<'a> Init<'a> {
             FileType::from_raw_mode(fstat(&source).map_err(Failure::at("fstat"))?.st_mode).is_dir();
         let kind = if is_directory { Kind::Directory } else { Kind::File };
         let target = path::open_or_make(self.root_fd()?, place.target, kind)?;
+        let over = FileType::from_raw_mode(fstat(&target).map_err(Failure::at("fstat"))?.st_mode);
+        if over.is_dir() != is_directory {
+            return Err(Failure::new("mount", Errno::NOTDIR));
+        }
         let tree = clone_tree(source.as_fd(), recursive)?;
         if change {
             change_attributes(tree.as_fd(), set, clear, clear_explicit)?;

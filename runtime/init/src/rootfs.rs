@@ -93,11 +93,16 @@ impl Init<'_> {
     /// The rootfs becomes `/`. With "." twice the old root ends up on top of the new one, to be taken off at once:
     /// no directory of the container is needed to hold it.
     pub(crate) fn pivot(&self) -> Result {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let old = openat(CWD, c"/", flags, Mode::empty()).map_err(Failure::at("open /"))?;
         rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
         rustix::process::pivot_root(c".", c".").map_err(Failure::at("pivot_root"))?;
-        // A slave: taking it off must not take it off the host.
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change(c".", slave).map_err(Failure::at("mount propagation of the old root"))?;
+        // A slave: taking it off must not take it off the host. By descriptor: to mount(2), "." is the new root.
+        let slave = Attributes {
+            propagation: u64::from(MountPropagationFlags::DOWNSTREAM.bits()),
+            ..Attributes::default()
+        };
+        set_attributes(&old, true, &slave).map_err(Failure::at("mount propagation of the old root"))?;
         unmount(c".", UnmountFlags::DETACH).map_err(Failure::at("umount2"))?;
         rustix::process::chdir(c"/").map_err(Failure::at("chdir"))
     }

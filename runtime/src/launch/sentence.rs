@@ -12,29 +12,21 @@ pub fn failure(steps: &Steps, index: usize, errno: i32, operation: &[u8], note: 
     let said = Said {
         operation: String::from_utf8_lossy(operation).into_owned(),
         errno: Errno::from_raw_os_error(errno),
-        raw: errno,
-        note: String::from_utf8_lossy(note).trim_end().replace('\n', "; "),
+        note: String::from_utf8_lossy(note).into_owned(),
     };
     let mut sentence = None;
-    let (mut hooks, mut entered) = (0, false);
     steps.each(|n, step| {
         if n == index {
-            sentence = Some(said.about(step, hooks, entered));
-        }
-        match step {
-            Step::Hook { .. } => hooks += 1,
-            Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => (hooks, entered) = (0, true),
-            _ => {}
+            sentence = Some(said.about(step));
         }
     });
-    Error::new(sentence.unwrap_or_else(|| said.plain())).context(phrase::CONTAINER_INIT)
+    Error::new(sentence.unwrap_or_else(|| said.plain()))
 }
 
 /// What init said.
 struct Said {
     operation: String,
     errno: Errno,
-    raw: i32,
     note: String,
 }
 
@@ -46,7 +38,7 @@ impl Said {
             operation => format!("{operation}: {}", errno_text(self.errno)),
         };
         if !self.note.is_empty() {
-            text = format!("{text} ({})", self.note);
+            text = format!("{text} ({})", self.note.trim_end().replace('\n', "; "));
         }
         text
     }
@@ -57,7 +49,7 @@ impl Said {
         whole.iter().find(|text| **text == self.operation).copied()
     }
 
-    fn about(&self, step: &Step<'_>, hook: usize, entered: bool) -> String {
+    fn about(&self, step: &Step<'_>) -> String {
         match step {
             Step::Filesystem { kind, source, place, .. } => {
                 let cause = match self.operation.as_str() {
@@ -106,7 +98,8 @@ impl Said {
             },
             Step::Lookup { name, .. } => self.lookup(name),
             Step::Exec { .. } => self.plain(),
-            Step::Hook { .. } => self.hook(hook, entered),
+            // init wrote the whole sentence: after `start` it has nobody else to do so.
+            Step::Hook { .. } if !self.note.is_empty() => self.note.clone(),
             Step::Label { value, .. } => {
                 format!(
                     "unable to apply security label {:?}: {}",
@@ -136,16 +129,6 @@ impl Said {
             _ => errno_text(self.errno),
         };
         format!("exec: {}: {why}", quoted(name))
-    }
-
-    fn hook(&self, number: usize, entered: bool) -> String {
-        let kind = if entered { "startContainer" } else { "createContainer" };
-        let why = match self.operation.as_str() {
-            "exit status" => format!("exit status {}, stdout: , stderr: {}", self.raw, self.note),
-            "timeout" => "hook ran past specified timeout".to_owned(),
-            _ => self.plain(),
-        };
-        format!("error running {kind} hook #{number}: {why}")
     }
 }
 

@@ -5,7 +5,7 @@ use super::spawn::{self, Child};
 use super::{ids, image, sentence};
 use crate::bail;
 use crate::cgroup::Cgroup;
-use crate::error::{Context, Error, Result, phrase};
+use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
 use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
@@ -25,6 +25,8 @@ pub struct Caller<'a> {
     pub ready: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
     /// To say whether a death was for want of memory.
     pub cgroup: Option<&'a Cgroup>,
+    /// A container is being born, not a process beside one.
+    pub of_container: bool,
     /// The caller stays until the program runs: a failing execve is an error here.
     pub see_it_run: bool,
 }
@@ -39,7 +41,7 @@ pub fn serve(child: Child, birth: &Birth, caller: &mut Caller<'_>) -> Result<Chi
         Ok(()) => Ok(serving.child),
         Err(error) => {
             spawn::end(&serving.child);
-            Err(error.context(phrase::START_PROCESS))
+            Err(if error.kind() == Kind::Program { error } else { error.context(phrase::START_PROCESS) })
         }
     }
 }
@@ -82,16 +84,22 @@ impl Serving<'_> {
                 Message::Done if caller.see_it_run => done = true,
                 Message::Done => return Ok(()),
                 Message::Failed { step, errno, operation, text } => {
-                    return Err(sentence::failure(
-                        &self.birth.steps,
-                        usize::from(step),
-                        errno,
-                        operation,
-                        text,
-                    ));
+                    let error =
+                        sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
+                    return Err(self.in_init(error, done, caller));
                 }
                 Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
             }
+        }
+    }
+
+    /// runc says of a container, not of an exec, that its init failed; and what fails after everything stood is the
+    /// program's own failure, which init has told on the program's standard error.
+    fn in_init(&self, error: Error, done: bool, caller: &Caller<'_>) -> Error {
+        match (done, caller.of_container) {
+            (true, _) => error.after_prepared(),
+            (false, true) => error.context(phrase::CONTAINER_INIT),
+            (false, false) => error,
         }
     }
 

@@ -53,6 +53,9 @@ pub enum Purpose {
     Foreground,
 }
 
+/// runc's exit status where the program could not be executed.
+pub const NOT_EXECUTED: u8 = 255;
+
 /// A container just born.
 #[derive(Debug)]
 pub struct Born {
@@ -89,7 +92,7 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     log::phase("host");
     let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
     check_terminal(plan.birth.terminal, options, purpose)?;
-    plan.warnings.iter().for_each(|warning| log::warn(warning));
+    plan.warnings.iter().for_each(log::warn);
     log::phase("plan");
 
     let state = State {
@@ -238,6 +241,7 @@ impl Birth<'_> {
                     .then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
             },
             cgroup: self.cgroup.as_ref(),
+            of_container: true,
             see_it_run: self.purpose != Purpose::Create,
         };
         serve::serve(child, &self.plan.birth, &mut caller)

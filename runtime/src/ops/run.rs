@@ -2,7 +2,7 @@
 
 use super::create::{self, Born, Purpose};
 use super::{Context, delete};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::launch::notify;
 use crate::log;
 
@@ -26,17 +26,20 @@ pub struct Options {
 pub fn run(context: &Context, options: &Options) -> Result<u8> {
     let purpose = if options.detach { Purpose::Detached } else { Purpose::Foreground };
     let listener = options.create.notify_socket.as_ref();
-    let Born { container, child, foreground } = create::birth(context, &options.create, purpose)?;
+    let Born { container, child, foreground } = match create::birth(context, &options.create, purpose) {
+        Err(error) if error.kind() == Kind::Program && !options.detach => return Ok(create::NOT_EXECUTED),
+        other => other?,
+    };
     if let (Some(to), Some(socket)) = (listener, container.notify_socket()?) {
         notify::relay(&socket, rustix::fd::AsFd::as_fd(&child.pidfd), child.pid, to)?;
     }
     let Some(foreground) = foreground else { return Ok(0) };
     let status = foreground.attend(&child);
     log::phase("run");
-    if !options.keep {
-        if let Err(error) = delete::destroy(&container, None) {
-            log::warn(&format!("unable to destroy container: {error}"));
-        }
+    if !options.keep
+        && let Err(error) = delete::destroy(&container, None)
+    {
+        log::warn(format!("unable to destroy container: {error}"));
     }
     log::phase("cleanup");
     status

@@ -253,6 +253,15 @@ impl Target {
     }
 }
 
+/// What a mount's meaning depends on.
+struct Around<'a> {
+    bundle: &'a std::path::Path,
+    linux: &'a Linux,
+    /// What a cgroup mount shows when it has to be a bind.
+    cgroup: &'a str,
+    has_cgroup_namespace: bool,
+}
+
 /// All mounts, decided.
 #[derive(Clone, Debug)]
 pub struct Decided {
@@ -284,18 +293,21 @@ impl Decided {
         };
         let own = if spaces.has(namespaces::CGROUP) { cgroup.path.as_path() } else { "/".as_ref() };
         let own = options.cgroup_mount.join(own.strip_prefix("/").unwrap_or(own));
+        let around = Around {
+            bundle: &options.bundle,
+            linux,
+            cgroup: &own.to_string_lossy(),
+            has_cgroup_namespace: spaces.has(namespaces::CGROUP),
+        };
         for (n, mount) in spec.mounts.iter().flatten().enumerate() {
             let place = format!("mounts[{n}]");
-            decided
-                .add(
-                    mount,
-                    &place,
-                    (&own.to_string_lossy(), !spaces.has(namespaces::CGROUP)),
-                    options,
-                    linux,
-                    warnings,
-                )
-                .context(place)?;
+            let destination = mount.destination.as_deref().unwrap_or_default();
+            if !destination.starts_with('/') {
+                warnings.push(format!(
+                    "{place}.destination: {destination:?} is not absolute; relative destinations are deprecated, using it as relative to /"
+                ));
+            }
+            decided.add(mount, destination, &around).context(place)?;
         }
         if let Some(directory) = &options.notify {
             decided.add_notify(&directory.to_string_lossy())?;
@@ -311,21 +323,7 @@ impl Decided {
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        mount: &Mount,
-        place: &str,
-        own_cgroup: (&str, bool),
-        options: &Options,
-        linux: &Linux,
-        warnings: &mut Vec<String>,
-    ) -> Result<()> {
-        let destination = mount.destination.as_deref().unwrap_or_default();
-        if !destination.starts_with('/') {
-            warnings.push(format!(
-                "{place}.destination: {destination:?} is not absolute; relative destinations are deprecated, using it as relative to /"
-            ));
-        }
+    fn add(&mut self, mount: &Mount, destination: &str, around: &Around<'_>) -> Result<()> {
         let path = clean(destination);
         let kind = mount.kind.as_deref().unwrap_or_default();
         let source = mount.source.as_deref().unwrap_or_default();
@@ -340,8 +338,8 @@ impl Decided {
         let in_proc = proc_rule(&path, bind, is_proc)
             .with_context(|| format!("error mounting {source:?} to rootfs at {destination:?}"))?;
         if bind {
-            let source = options.bundle.join(source).to_string_lossy().into_owned();
-            let id_map = id_map(mount, &read, linux)?;
+            let source = around.bundle.join(source).to_string_lossy().into_owned();
+            let id_map = id_map(mount, &read, around.linux)?;
             return self.add_bind(&path, &source, read, id_map, in_proc);
         }
         if read.id_map || mount.uid_mappings.is_some() || mount.gid_mappings.is_some() {
@@ -350,7 +348,10 @@ impl Decided {
         if kind == "cgroup" {
             let target = Target::new(&path, &read, read.set, in_proc)?;
             self.mounts.push((
-                One::Cgroup { fallback: c_string(own_cgroup.0, "cgroup")?, bind: own_cgroup.1 },
+                One::Cgroup {
+                    fallback: c_string(around.cgroup, "cgroup")?,
+                    bind: !around.has_cgroup_namespace,
+                },
                 target,
             ));
             return Ok(());

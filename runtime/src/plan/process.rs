@@ -81,8 +81,6 @@ impl Decided {
         more: &[String],
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        let arguments = process.args.as_deref().unwrap_or_default();
-        let Some(name) = arguments.first() else { bail!("{}", phrase::NO_ARGS) };
         let cwd = process.cwd.as_deref().unwrap_or_default();
         if cwd.is_empty() {
             bail!("{}", phrase::NO_CWD);
@@ -90,6 +88,8 @@ impl Decided {
         if !cwd.starts_with('/') {
             bail!("{}", phrase::RELATIVE_CWD);
         }
+        let arguments = process.args.as_deref().unwrap_or_default();
+        let Some(name) = arguments.first() else { bail!("{}", phrase::NO_ARGS) };
         let nobody = User::default();
         let user = process.user.as_ref().unwrap_or(&nobody);
         let uid = user.uid.unwrap_or(0);

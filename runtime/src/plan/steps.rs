@@ -144,7 +144,13 @@ mod tests {
         assert_eq!(steps.slot(Slot::Fifo), fifo);
         let written = [
             Step::Undumpable {},
-            Step::Hook { path: c"/h", arguments: texts.strings(), environment: Strings(&[]), timeout: 7 },
+            Step::Hook {
+                name: c"hook #0",
+                path: c"/h",
+                arguments: texts.strings(),
+                environment: Strings(&[]),
+                timeout: 7,
+            },
             Step::Identity { uid: 1, gid: 2, groups: Numbers(&groups), set_groups: true },
             Step::Seccomp { program: &[1, 2, 3], flags: 4, notify: false },
             Step::Lookup { name: c"sh", candidates: texts.strings(), home_of: -1 },
