@@ -73,9 +73,13 @@ fn listen_fds_come_in_with_their_variables() {
         let t = Sandbox::new();
         let b = t.bundle();
         b.write();
-        let report = with_open(&t, "export LISTEN_FDS=1;", &["run", "-b", &b.dir.to_string_lossy(), &t.id()])
-            .ok()
-            .json();
+        let report = with_open(
+            &t,
+            "export LISTEN_FDS=1 LISTEN_PID=$$;",
+            &["run", "-b", &b.dir.to_string_lossy(), &t.id()],
+        )
+        .ok()
+        .json();
         assert_eq!(numbers(&report), [0, 1, 2, 3]);
         let env: Vec<&str> = report["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert!(env.contains(&"LISTEN_FDS=1") && env.contains(&"LISTEN_PID=1"), "{env:?}");
