@@ -161,6 +161,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> std::result::Result<u8, 
     let globals = flags::parse(globals::FLAGS, argv, true)
         .map_err(|error| Failure::flags(error, || help::program(VERBS)))?;
     globals::start_log(&globals)?;
+    crate::log::phase("start");
     let mut words = globals.words().into_iter();
     let word = words.next().unwrap_or_default();
     if globals.switch("help") {

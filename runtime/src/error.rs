@@ -16,6 +16,8 @@ pub enum Kind {
     NotFound,
     /// The container's first process is gone or was never there.
     NotRunning,
+    /// Everything stood, and then the program could not be executed; it was told on its own standard error.
+    Program,
     /// Anything else: only the sentence matters.
     Other,
 }
@@ -41,6 +43,11 @@ impl Error {
     /// `container not running`.
     pub fn not_running() -> Self {
         Self { text: phrase::NOT_RUNNING.into(), kind: Kind::NotRunning }
+    }
+
+    /// Marks a failure that came after everything was prepared.
+    pub fn after_prepared(self) -> Self {
+        Self { kind: Kind::Program, ..self }
     }
 
     /// Puts what was being done before the cause: `context: cause`.

@@ -141,8 +141,12 @@ fn open_namespace(namespace: &LinuxNamespace) -> Result<Option<(u64, OwnedFd)>> 
     let wanted = crate::plan::namespaces::flag(namespace.typ());
     match pintle_sys::namespace::kind(&fd) {
         Ok(kind) if kind == wanted => {}
-        Ok(_) => bail!("namespace path: {} is not a {:?} namespace", path.display(), namespace.typ()),
-        Err(_) => bail!("namespace path: {} is not a namespace", path.display()),
+        Ok(_) => bail!(
+            "namespace path: invalid argument: {} is not a {} namespace",
+            path.display(),
+            namespace.typ()
+        ),
+        Err(_) => bail!("namespace path: invalid argument: {} is not a namespace", path.display()),
     }
     let inode = rustix::fs::fstat(&fd).context("fstat")?.st_ino;
     Ok(Some((inode, fd)))

@@ -9,8 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Instant, SystemTime};
 
 /// How a record is written (`--log-format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,10 +83,29 @@ pub fn warn(message: impl Display) {
     write(Level::Warning, &message.to_string());
 }
 
+/// Tells the person something beside the result, whatever the log is: what runc prints on stderr as it is.
+pub fn notice(message: impl Display) {
+    to_stderr(&format!("{message}\n"));
+}
+
 /// Tells what is being done; only with `--debug`.
 pub fn debug(message: impl Display) {
     if logger().debug {
         write(Level::Debug, &message.to_string());
+    }
+}
+
+/// Tells how long the phase that ends now took, since the one before ended; only with `--debug`.
+pub fn phase(name: &str) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    if !logger().debug {
+        return;
+    }
+    let now = Instant::now();
+    if let Ok(mut last) = LAST.lock() {
+        let since = last.map_or(0, |last| now.duration_since(last).as_micros());
+        debug(format_args!("phase={name} us={since}"));
+        *last = Some(Instant::now());
     }
 }
 

@@ -130,13 +130,19 @@ impl Plan {
         not_yet(linux)?;
         let mut warnings = Vec::new();
         let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
-        let filter = linux.seccomp.as_ref().map(|profile| seccomp::compile(profile, seccomp::Arch::NATIVE)).transpose()?.flatten();
+        let filter = linux
+            .seccomp
+            .as_ref()
+            .map(|profile| seccomp::compile(profile, seccomp::Arch::NATIVE))
+            .transpose()?
+            .flatten();
         if filter.as_ref().is_some_and(|filter| filter.notify) {
             bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
         }
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
-        let decided = process::Decided::new(process, process::Bounds::new(host, &spaces), &more, &mut warnings)?;
+        let decided =
+            process::Decided::new(process, process::Bounds::new(host, &spaces), &more, &mut warnings)?;
         decided.check_ids(&spaces)?;
         let personality = process::personality(linux, &mut warnings);
         let hooks = hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?;
@@ -234,7 +240,9 @@ impl Plan {
 
 /// Features of the specification that a later version brings. Silence would be a promise.
 fn not_yet(linux: &Linux) -> Result<()> {
-    let named = |name: &str, there: bool| if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) };
+    let named = |name: &str, there: bool| {
+        if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) }
+    };
     named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))?;
     named("intelRdt", linux.intel_rdt.is_some())?;
     named("memoryPolicy", linux.memory_policy.is_some())

@@ -7,9 +7,9 @@ pub mod seccomp;
 use crate::bail;
 use crate::error::{Context, Error, Result};
 pub use oci_spec::runtime::{
-    Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt, LinuxMemoryPolicy,
-    LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain, LinuxResources,
-    LinuxTimeOffset, Scheduler,
+    Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
+    LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxResources, LinuxTimeOffset, Scheduler,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,9 @@ pub fn load(bundle: &Path) -> Result<Spec> {
     let text = match read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Err(error) = std::fs::metadata(bundle) {
+                return Err(Error::from(error)).context(format_args!("chdir {}", bundle.display()));
+            }
             bail!("JSON specification file config.json not found")
         }
         Err(error) => return Err(Error::from(error)).context(path.display()),
@@ -245,7 +248,8 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_unknown_keys_are_ignored() {
-        let text = r#"{"ociVersion":"1.0.0","linux":{"seccomp":null,"maskedPaths":null,"namespaces":null},"x":[1]}"#;
+        let text =
+            r#"{"ociVersion":"1.0.0","linux":{"seccomp":null,"maskedPaths":null,"namespaces":null},"x":[1]}"#;
         let spec: Spec = parse(text.as_bytes(), "config.json").unwrap();
         assert!(spec.linux.unwrap().seccomp.is_none());
     }

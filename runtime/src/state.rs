@@ -9,7 +9,10 @@ use crate::ops;
 use crate::plan::{Saved, namespaces};
 use oci_spec::runtime::LinuxResources;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid, chownat, flock, fstat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid, chownat, flock, fstat, mkdirat,
+    openat, renameat, renameat_with, statat, unlinkat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,7 +39,9 @@ pub struct State {
     pub created: String,
     /// Absolute path of the cgroup directory.
     pub cgroup: Option<PathBuf>,
-    /// The directories above it that were made for it.
+    /// The cgroups above it that were made for it.
+    pub cgroup_parents: Vec<PathBuf>,
+    /// The bundle's directory.
     pub bundle: PathBuf,
     /// The rootfs, absolute.
     pub rootfs: PathBuf,
@@ -56,6 +61,7 @@ struct Own {
     version: u32,
     creating: bool,
     bundle: PathBuf,
+    cgroup_parents: Vec<PathBuf>,
     resources: Option<LinuxResources>,
     saved: Saved,
 }
@@ -206,7 +212,11 @@ impl Container {
         let read: Read_ = serde_json::from_slice(&text)
             .map_err(|error| Error::new(format!("{}: {error}", self.path.join(FILE).display())))?;
         if read.pintle.version > VERSION {
-            bail!("{}: made by a newer pintle (version {})", self.path.join(FILE).display(), read.pintle.version);
+            bail!(
+                "{}: made by a newer pintle (version {})",
+                self.path.join(FILE).display(),
+                read.pintle.version
+            );
         }
         self.state = State {
             id: read.id,
@@ -214,6 +224,7 @@ impl Container {
             start_time: read.init_process_start,
             created: read.created,
             cgroup: read.cgroup_paths.into_values().next(),
+            cgroup_parents: read.pintle.cgroup_parents,
             bundle: read.pintle.bundle,
             rootfs: read.config.rootfs,
             rootless: read.rootless,
@@ -225,7 +236,8 @@ impl Container {
     }
 
     fn read_file(&self, name: &str) -> std::result::Result<Vec<u8>, Errno> {
-        let file = openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let file =
+            openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let mut text = Vec::new();
         std::fs::File::from(file).read_to_end(&mut text).map_err(|_| Errno::IO)?;
         Ok(text)
@@ -245,7 +257,13 @@ impl Container {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.dir, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
         std::fs::File::from(file).write_all(bytes)?;
-        renameat(&self.dir, temporary.as_str(), &self.dir, name)?;
+        let (from, to) = (temporary.as_str(), name);
+        // Exchanged, not replaced: some file systems write a file out to disk when it is renamed over another.
+        match renameat_with(&self.dir, from, &self.dir, to, RenameFlags::EXCHANGE) {
+            Ok(()) => unlinkat(&self.dir, from, AtFlags::empty())?,
+            Err(Errno::NOENT | Errno::INVAL) => renameat(&self.dir, from, &self.dir, to)?,
+            Err(errno) => return Err(errno.into()),
+        }
         Ok(())
     }
 
@@ -274,6 +292,7 @@ impl Container {
                 version: VERSION,
                 creating: state.creating,
                 bundle: state.bundle.clone(),
+                cgroup_parents: state.cgroup_parents.clone(),
                 resources: state.resources.clone(),
                 saved: state.saved.clone(),
             },
@@ -344,7 +363,8 @@ impl Container {
     /// A file system that is full or read-only.
     pub fn make_fifo(&self, owner: (u32, u32)) -> Result<OwnedFd> {
         let mode = Mode::from_raw_mode(0o622);
-        rustix::fs::mknodat(&self.dir, FIFO, rustix::fs::FileType::Fifo, mode, 0).context("mkfifo exec.fifo")?;
+        rustix::fs::mknodat(&self.dir, FIFO, rustix::fs::FileType::Fifo, mode, 0)
+            .context("mkfifo exec.fifo")?;
         let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::chmodat(&self.dir, FIFO, mode, AtFlags::empty()).context("chmod exec.fifo")?;
         if owner != (0, 0) {
@@ -507,7 +527,10 @@ const NAMESPACE_PATHS: [(u32, &str, &str); 8] = [
 ];
 
 fn namespace_paths(pid: i32) -> serde_json::Value {
-    NAMESPACE_PATHS.iter().map(|(_, name, file)| ((*name).to_owned(), json!(format!("/proc/{pid}/ns/{file}")))).collect()
+    NAMESPACE_PATHS
+        .iter()
+        .map(|(_, name, file)| ((*name).to_owned(), json!(format!("/proc/{pid}/ns/{file}"))))
+        .collect()
 }
 
 /// The state as hooks and `state` see it (runtime.md, "State"): `pid` is left out while there is none.

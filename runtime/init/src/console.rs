@@ -3,7 +3,7 @@
 
 use crate::Init;
 use crate::channel::send_descriptor;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Note, Result};
 use crate::mounts::{attach, clone_tree};
 use crate::order::Step;
 use crate::path::{self, Kind};
@@ -94,23 +94,10 @@ fn verify(master: BorrowedFd<'_>) -> Result {
 
 /// The master, with the peer's name as the packet's text.
 fn send_name(socket: BorrowedFd<'_>, master: &impl AsFd) -> Result {
-    let mut name = *b"/dev/pts/\0\0\0\0\0\0\0\0\0\0";
-    let mut rest = pintle_sys::tty::number(master).map_err(Failure::at("TIOCGPTN"))?;
-    let mut digits = [0u8; 10];
-    let mut count = 0;
-    for slot in &mut digits {
-        *slot = b'0' + (rest % 10) as u8;
-        count += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    for (slot, digit) in name.iter_mut().skip(b"/dev/pts/".len()).zip(digits.iter().take(count).rev()) {
-        *slot = *digit;
-    }
-    let text = name.get(..b"/dev/pts/".len() + count).unwrap_or_default();
-    send_descriptor(socket, text, master.as_fd()).map_err(Failure::at("send the terminal"))
+    let mut name = Note::new();
+    name.push(b"/dev/pts/");
+    name.push_number(u64::from(pintle_sys::tty::number(master).map_err(Failure::at("TIOCGPTN"))?));
+    send_descriptor(socket, name.bytes(), master.as_fd()).map_err(Failure::at("send the terminal"))
 }
 
 fn become_terminal(peer: BorrowedFd<'_>) -> Result {

@@ -49,6 +49,12 @@ impl Note {
         self.length = 0;
     }
 
+    /// Adds a number in decimal.
+    pub fn push_number(&mut self, number: u64) {
+        let (digits, count) = decimal(number);
+        self.push(digits.get(20 - count..).unwrap_or_default());
+    }
+
     /// Adds `text`, as much of it as fits.
     pub fn push(&mut self, text: &[u8]) {
         for (slot, byte) in self.bytes.iter_mut().skip(self.length).zip(text) {
@@ -56,4 +62,19 @@ impl Note {
             self.length += 1;
         }
     }
+}
+
+/// A number's decimal digits, at the end of a buffer, and how many there are.
+pub fn decimal(mut number: u64) -> ([u8; 20], usize) {
+    let mut digits = [b'0'; 20];
+    let mut count = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + (number % 10) as u8;
+        number /= 10;
+        count += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    (digits, count)
 }

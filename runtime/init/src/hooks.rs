@@ -2,80 +2,112 @@
 //! Each is a child with the container's state on its standard input.
 
 use crate::Init;
-use crate::failure::{Failure, Result};
-use crate::order::Strings;
+use crate::failure::{Failure, Note, Result};
+use crate::order::Step;
 use core::ffi::CStr;
 use pintle_sys::exec::{List, execve, exit};
+use pintle_sys::fd::inherited;
 use pintle_sys::fork::{Side, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 /// Exit status of a hook's process that could not become the hook.
 const NOT_EXECUTED: u8 = 127;
 
 impl Init<'_> {
-    /// Runs one hook to its end: a failure is its exit status, its signal or its time, and the last of its words.
-    pub(crate) fn hook(
-        &mut self,
-        path: &CStr,
-        arguments: Strings<'_>,
-        environment: Strings<'_>,
-        timeout: u64,
-    ) -> Result {
+    /// Runs one hook to its end. What fails is told as a whole sentence, here and now: after `start` nobody is left to
+    /// make one of numbers.
+    pub(crate) fn hook(&mut self, step: &Step<'_>) -> Result {
+        let Step::Hook { name, path, timeout, .. } = *step else {
+            return Err(Failure::new("hook", Errno::INVAL));
+        };
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Failure::at("pipe2"));
+        let ((out, out_writer), (err, err_writer)) = (pipe()?, pipe()?);
+        let (fault, fault_writer) = pipe()?;
+        let Side::Parent { pidfd, .. } = fork(0).map_err(Failure::at("clone"))? else {
+            let errno = self.become_hook(step, [out_writer.as_fd(), err_writer.as_fd()]);
+            let errno = errno.err().unwrap_or(Errno::INVAL);
+            // Read as: it could not be executed, and why.
+            let _unheard = rustix::io::write(&fault_writer, &errno.raw_os_error().to_le_bytes());
+            exit(NOT_EXECUTED)
+        };
+        drop((out_writer, err_writer, fault_writer));
+        let mut said = [Said::new(out), Said::new(err)];
+        let in_time = attend(&pidfd, &mut said, timeout);
+        if !matches!(in_time, Ok(true)) {
+            // It may have ended in the meantime; only that it ends matters.
+            let _already_gone = pidfd_send_signal(&pidfd, Signal::KILL);
+        }
+        let status =
+            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).map_err(Failure::at("waitid"))?;
+        let status = status.ok_or(Failure::new("waitid", Errno::CHILD))?;
+        let mut errno = [0; 4];
+        let outcome = match (in_time?, rustix::io::read(&fault, &mut errno)) {
+            (false, _) => Outcome::TimedOut(timeout),
+            (true, Ok(4)) => Outcome::NotExecuted(Errno::from_raw_os_error(i32::from_le_bytes(errno))),
+            (true, _) => Outcome::Ended(status),
+        };
+        if matches!(&outcome, Outcome::Ended(status) if status.exit_status() == Some(0)) {
+            return Ok(());
+        }
+        self.tell(name, path, &outcome, &said);
+        Err(Failure::new("hook", Errno::CANCELED))
+    }
+
+    /// `error running KIND hook #N: why`, as runc says it.
+    fn tell(&mut self, name: &CStr, path: &CStr, outcome: &Outcome, said: &[Said; 2]) {
         self.note.clear();
-        let (reader, writer) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Failure::at("pipe2"))?;
-        match fork(0).map_err(Failure::at("clone"))? {
-            Side::Child => self.become_hook(path, arguments, environment, writer.as_fd()),
-            Side::Parent { pidfd, .. } => {
-                drop(writer);
-                let outcome = self.attend(&pidfd, reader.as_fd(), timeout);
-                if outcome.is_err() {
-                    // It may have ended in the meantime; only that it ends matters.
-                    let _already_gone = pidfd_send_signal(&pidfd, Signal::KILL);
-                }
-                let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
-                    .map_err(Failure::at("waitid"))?;
-                outcome?;
-                match status.and_then(|status| status.exit_status()) {
-                    Some(0) => Ok(()),
-                    Some(code) => Err(Failure::new("exit status", Errno::from_raw_os_error(code))),
-                    None => Err(Failure::new("killed by a signal", Errno::INTR)),
-                }
+        let note = &mut self.note;
+        note.push(b"error running ");
+        note.push(name.to_bytes());
+        note.push(b": ");
+        match *outcome {
+            Outcome::TimedOut(seconds) => {
+                note.push(b"hook ran past specified timeout of ");
+                note.push_number(seconds);
+                note.push(b".0s");
+                return;
+            }
+            Outcome::NotExecuted(errno) => {
+                note.push(b"fork/exec ");
+                note.push(path.to_bytes());
+                note.push(b": ");
+                note.push(crate::program::describe(errno).as_bytes());
+                return;
+            }
+            Outcome::Ended(status) => {
+                let (word, number) = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => (b"exit status ".as_slice(), code),
+                    (None, signal) => (b"signal ".as_slice(), signal.unwrap_or(0)),
+                };
+                note.push(word);
+                note.push_number(u64::from(number.unsigned_abs()));
             }
         }
+        let [out, err] = said;
+        for part in [b", stdout: ".as_slice(), out.note.bytes(), b", stderr: ", err.note.bytes()] {
+            note.push(part);
+        }
     }
 
+    /// In the child: a hook that runs before the rootfs was entered stands in it.
     fn become_hook(
         &self,
-        path: &CStr,
-        arguments: Strings<'_>,
-        environment: Strings<'_>,
-        output: BorrowedFd<'_>,
-    ) -> ! {
-        let errno = self.execute_hook(path, arguments, environment, output).err().unwrap_or(Errno::INVAL);
-        // The standard error is the pipe by now, if anything is.
-        for part in [path.to_bytes(), b": ", crate::program::describe(errno).as_bytes()] {
-            let _unheard = rustix::io::write(output, part);
-        }
-        exit(NOT_EXECUTED)
-    }
-
-    fn execute_hook(
-        &self,
-        path: &CStr,
-        arguments: Strings<'_>,
-        environment: Strings<'_>,
-        output: BorrowedFd<'_>,
+        step: &Step<'_>,
+        [out, err]: [BorrowedFd<'_>; 2],
     ) -> core::result::Result<(), Errno> {
+        let Step::Hook { path, arguments, environment, .. } = *step else { return Err(Errno::INVAL) };
+        if let (Some(root), false) = (&self.root, self.entered) {
+            rustix::process::fchdir(root)?;
+        }
         if let Some(state) = &self.state {
             rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
             rustix::stdio::dup2_stdin(state)?;
         }
-        rustix::stdio::dup2_stdout(output)?;
-        rustix::stdio::dup2_stderr(output)?;
+        rustix::stdio::dup2_stdout(out)?;
+        rustix::stdio::dup2_stderr(err)?;
         let mut lists = [None, None];
         for (slot, strings) in lists.iter_mut().zip([arguments, environment]) {
             let list = slot.insert(List::with_capacity(strings.iter().count())?);
@@ -84,47 +116,77 @@ impl Init<'_> {
         let [Some(arguments), Some(environment)] = &lists else { return Err(Errno::INVAL) };
         Err(execve(path, arguments, environment))
     }
+}
 
-    /// Reads what the hook says until it ends or its time is up.
-    fn attend(&mut self, pidfd: &OwnedFd, output: BorrowedFd<'_>, timeout: u64) -> Result {
-        let deadline = (timeout > 0).then(|| now() + i64::try_from(timeout).unwrap_or(i64::MAX / 2));
-        let mut words = [0u8; 512];
-        loop {
-            let left = deadline.map(|deadline| (deadline - now()).max(0));
-            if left == Some(0) {
-                return Err(Failure::new("timeout", Errno::TIMEDOUT));
-            }
-            let mut events = [PollFd::new(&output, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
-            let limit = left.map(|seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
-            match poll(&mut events, limit.as_ref()) {
-                Ok(0) => return Err(Failure::new("timeout", Errno::TIMEDOUT)),
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Failure::new("ppoll", errno)),
-            }
-            let [said, ended] = &events;
-            if said.revents().contains(PollFlags::IN) {
-                let length = rustix::io::read(output, &mut words).map_err(Failure::at("read"))?;
-                self.note.push(words.get(..length).unwrap_or_default());
-            } else if !ended.revents().is_empty() {
-                return Ok(());
-            } else if !said.revents().is_empty() {
-                // The hook closed its output and lives on: its end is all that is left to wait for.
-                return self.await_end(pidfd, deadline);
-            }
-        }
+/// How a hook ended.
+enum Outcome {
+    /// Its time was up, after so many seconds.
+    TimedOut(u64),
+    /// There was no such program, or none that can be executed.
+    NotExecuted(Errno),
+    /// By itself, or by a signal.
+    Ended(WaitIdStatus),
+}
+
+/// One of a hook's output streams, and what came through it.
+struct Said {
+    pipe: Option<OwnedFd>,
+    note: Note,
+}
+
+impl Said {
+    fn new(pipe: OwnedFd) -> Self {
+        Self { pipe: Some(pipe), note: Note::new() }
     }
 
-    fn await_end(&self, pidfd: &OwnedFd, deadline: Option<i64>) -> Result {
-        loop {
-            let limit = deadline.map(|deadline| Timespec { tv_sec: (deadline - now()).max(0), tv_nsec: 0 });
-            let mut events = [PollFd::new(pidfd, PollFlags::IN)];
-            match poll(&mut events, limit.as_ref()) {
-                Ok(0) => return Err(Failure::new("timeout", Errno::TIMEDOUT)),
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Failure::new("ppoll", errno)),
+    fn read(&mut self) -> Result {
+        let Some(pipe) = &self.pipe else { return Ok(()) };
+        let mut words = [0u8; 512];
+        match rustix::io::read(pipe, &mut words) {
+            Ok(0) => self.pipe = None,
+            Ok(length) => self.note.push(words.get(..length).unwrap_or_default()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(Failure::new("read", errno)),
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the hook says until it ends; false when its time is up first. A grandchild that keeps the pipes open
+/// does not keep the hook alive.
+fn attend(pidfd: &OwnedFd, said: &mut [Said; 2], timeout: u64) -> Result<bool> {
+    let deadline = (timeout > 0).then(|| now() + i64::try_from(timeout).unwrap_or(i64::MAX / 2));
+    loop {
+        let left = deadline.map(|deadline| (deadline - now()).max(0));
+        if left == Some(0) {
+            return Ok(false);
+        }
+        let [out, err] = &*said;
+        // A stream that ended is asked for nothing: the pidfd stands in for it.
+        let watched =
+            |said: &Said| said.pipe.as_ref().map_or(pidfd.as_fd().as_raw_fd(), |pipe| pipe.as_raw_fd());
+        let (out, err) = (inherited(watched(out)), inherited(watched(err)));
+        let wanted = PollFlags::IN;
+        let mut events = [
+            PollFd::new(pidfd, wanted),
+            PollFd::from_borrowed_fd(out, wanted),
+            PollFd::from_borrowed_fd(err, wanted),
+        ];
+        let limit = left.map(|seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
+        match poll(&mut events, limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Failure::new("ppoll", errno)),
+        }
+        let [ended, streams @ ..] = events.map(|event| !event.revents().is_empty());
+        let mut quiet = true;
+        for (said, ready) in said.iter_mut().zip(streams) {
+            if ready && said.pipe.is_some() {
+                quiet = false;
+                said.read()?;
             }
+        }
+        if ended && quiet {
+            return Ok(true);
         }
     }
 }

@@ -41,6 +41,12 @@ struct Init<'a> {
     channel: BorrowedFd<'static>,
     /// The rootfs: every container path is resolved below it.
     root: Option<OwnedFd>,
+    /// The rootfs is `/` by now.
+    entered: bool,
+    /// What tells the rootfs from everything in it: its mount and inode.
+    root_identity: (u64, u64),
+    /// The directory of the last device or link: the next one is mostly made there, too.
+    directory: Option<(&'a CStr, OwnedFd)>,
     /// procfs, verified.
     proc: Option<OwnedFd>,
     /// Joins that wait for the user namespace.
@@ -74,6 +80,9 @@ pub fn main(argument: &CStr) -> ! {
         descriptors: order.head.descriptors,
         channel,
         root: None,
+        entered: false,
+        root_identity: (0, 0),
+        directory: None,
         proc: None,
         deferred: [None; 8],
         state: None,
@@ -161,14 +170,14 @@ impl<'a> Init<'a> {
             Step::DeviceBind { source, directory, name } => self.device_bind(source, directory, name),
             Step::Link { target, directory, name, replace } => self.link(target, directory, name, replace),
             Step::RunHooks {} => self.exchange(&Message::RunHooks),
-            Step::Hook { path, arguments, environment, timeout } => self.hook(path, arguments, environment, timeout),
+            Step::Hook { .. } => self.hook(step),
             Step::Sysctl { path, value } => self.sysctl(path, value),
             Step::ReadOnly { path } => self.read_only(path),
             Step::Mask { path } => self.mask(path),
             Step::RootReadOnly {} => self.root_read_only(),
-            Step::Pivot {} => self.pivot(),
-            Step::MoveRoot {} => self.move_root(),
-            Step::Chroot {} => self.chroot(),
+            Step::Pivot {} => self.pivot().map(|()| self.entered = true),
+            Step::MoveRoot {} => self.move_root().map(|()| self.entered = true),
+            Step::Chroot {} => self.chroot().map(|()| self.entered = true),
             Step::Console { .. } => self.console(step),
             Step::Stdio { uid } => console::own_stdio(uid),
             Step::SendPidfd { socket, word } => channel::send_pidfd(self.descriptor(socket)?, word),
@@ -205,6 +214,10 @@ impl<'a> Init<'a> {
         if let Some(program) = execution {
             // The container's own standard error gets the sentence that runc's init prints there.
             program::print_failure(program, failure.errno);
+        }
+        if self.done && execution.is_none() {
+            // Only startContainer hooks come after `Done`; runc's init tells of them there, too.
+            program::print(self.note.bytes());
         }
         if let Some(fifo) = &self.fifo {
             program::report_to_start(fifo, execution, failure, self.note.bytes());

@@ -97,6 +97,10 @@ impl<'a> Init<'a> {
             FileType::from_raw_mode(fstat(&source).map_err(Failure::at("fstat"))?.st_mode).is_dir();
         let kind = if is_directory { Kind::Directory } else { Kind::File };
         let target = path::open_or_make(self.root_fd()?, place.target, kind)?;
+        let over = FileType::from_raw_mode(fstat(&target).map_err(Failure::at("fstat"))?.st_mode);
+        if over.is_dir() != is_directory {
+            return Err(Failure::new("mount", Errno::NOTDIR));
+        }
         let tree = clone_tree(source.as_fd(), recursive)?;
         if change {
             change_attributes(tree.as_fd(), set, clear, clear_explicit)?;
@@ -149,7 +153,7 @@ impl<'a> Init<'a> {
 
     /// Attaches a finished mount, after a last look at where it goes.
     pub(crate) fn put(&self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>, place: &Place<'_>) -> Result {
-        if same_place(target, self.root_fd()?)? {
+        if identity(target)? == self.root_identity {
             return Err(Failure::new("mountpoint is on the top of rootfs", Errno::INVAL));
         }
         if !place.in_proc && is_procfs(target)? {
@@ -230,12 +234,9 @@ pub fn change_attributes(tree: BorrowedFd<'_>, set: u64, clear: u64, clear_expli
     }
 }
 
-/// Whether both are the same file on the same mount.
-fn same_place(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
-    let place = |fd| {
-        let mask = StatxFlags::INO | StatxFlags::MNT_ID;
-        statx(fd, c"", rustix::fs::AtFlags::EMPTY_PATH, mask).map_err(Failure::at("statx"))
-    };
-    let (one, other) = (place(one)?, place(other)?);
-    Ok(one.stx_mnt_id == other.stx_mnt_id && one.stx_ino == other.stx_ino)
+/// The mount and inode behind `fd`.
+pub fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    let mask = StatxFlags::INO | StatxFlags::MNT_ID;
+    let found = statx(fd, c"", rustix::fs::AtFlags::EMPTY_PATH, mask).map_err(Failure::at("statx"))?;
+    Ok((found.stx_mnt_id, found.stx_ino))
 }

@@ -260,7 +260,7 @@ steps! {
         place: Place<'a>,
     }
     /// The container's cgroups: a new cgroup2 mount or, where that is not allowed, a bind of `fallback`.
-    16 CgroupMount { attributes: u64, fallback: &'a CStr, /** Where `fallback` can't be seen either, hide what is there. */ mask_missing: bool, place: Place<'a>, }
+    16 CgroupMount { attributes: u64, /** Without a cgroup namespace a new mount would change the options of the machine's own: always bind. */ bind: bool, fallback: &'a CStr, /** Where `fallback` can't be seen either, hide what is there. */ mask_missing: bool, place: Place<'a>, }
     /// Makes the mount at `target` read-only, when all that had to be made in it is there.
     17 Seal { target: &'a CStr, }
     /// A device node (or fifo): `directory` and `name` inside the rootfs.
@@ -272,7 +272,7 @@ steps! {
     /// Asks the parent to run the hooks of the runtime's side, and waits.
     21 RunHooks {}
     /// Runs a hook as a child of this process.
-    22 Hook { path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** Seconds, 0 for none. */ timeout: u64, }
+    22 Hook { /** `createContainer hook #0` */ name: &'a CStr, path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** Seconds, 0 for none. */ timeout: u64, }
     /// Writes a kernel parameter: `path` below /proc/sys.
     23 Sysctl { path: &'a CStr, value: &'a [u8], }
     /// Makes what is at `path` read-only, if it is there.

@@ -6,12 +6,14 @@ use crate::Init;
 use crate::failure::{Failure, Result};
 use core::ffi::CStr;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat_raw};
 use rustix::io::Errno;
 
 /// How often a lookup that raced with a rename is tried again.
 const ATTEMPTS: usize = 128;
 const PATH_MAX: usize = 4096;
+/// How many links to nothing are followed, as many as the kernel follows at all.
+const LINKS: usize = 40;
 
 /// What stands at the end of a path that has to be made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,13 +37,56 @@ pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> core::result::R
     outcome
 }
 
-/// A path's beginning, as a C string.
+/// A path below the root, or its beginning, as a C string without `.` and `..`.
+#[derive(Clone, Copy)]
 struct Prefix {
     bytes: [u8; PATH_MAX],
     length: usize,
 }
 
 impl Prefix {
+    fn new() -> Self {
+        Self { bytes: [0; PATH_MAX], length: 0 }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        bytes.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+    }
+
+    /// Goes on from here along `path`; `..` climbs, but not above the root.
+    fn extend(&mut self, path: &[u8]) -> core::result::Result<(), Errno> {
+        for name in path.split(|byte| *byte == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => self.pop(),
+                name => self.push(name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) {
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        if let Some(dropped) = self.bytes.get_mut(end..self.length) {
+            dropped.fill(0);
+        }
+        self.length = end;
+    }
+
+    /// Goes on from here to where the link `name` in `parent` points.
+    fn follow(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> core::result::Result<(), Errno> {
+        let name = Name::new(name)?;
+        let mut target = [0u8; PATH_MAX];
+        let length = readlinkat_raw(parent, name.as_c_str()?, &mut target)?;
+        let target = target.get(..length).filter(|_| length < PATH_MAX).ok_or(Errno::NAMETOOLONG)?;
+        if target.starts_with(b"/") {
+            *self = Self::new();
+        }
+        self.extend(target)
+    }
+
     /// Appends `/name`.
     fn push(&mut self, name: &[u8]) -> core::result::Result<(), Errno> {
         let end = self.length + 1 + name.len();
@@ -92,24 +137,56 @@ pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<Own
     }
 }
 
+/// Walks down, making what is missing. A link to something that is not there yet is followed inside the root, and its
+/// target made: images have such links, and runc makes these targets.
 fn make(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<OwnedFd> {
-    let mut prefix = Prefix { bytes: [0; PATH_MAX], length: 0 };
+    let mut wanted = Prefix::new();
+    wanted.extend(path.to_bytes()).map_err(Failure::at("openat2"))?;
+    for _ in 0..LINKS {
+        match walk(root, &mut wanted, kind)? {
+            Walked::There(fd) => return Ok(fd),
+            Walked::Dangling => {}
+        }
+    }
+    Err(Failure::new("openat2", Errno::LOOP))
+}
+
+/// How a walk ended.
+enum Walked {
+    There(OwnedFd),
+    /// At a link to nothing: the path is rewritten to what it points to.
+    Dangling,
+}
+
+fn walk(root: BorrowedFd<'_>, path: &mut Prefix, kind: Kind) -> Result<Walked> {
+    let mut prefix = Prefix::new();
     let mut current = open(root, c"/", OFlags::PATH).map_err(Failure::at("openat2"))?;
-    let mut names = path.to_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).peekable();
+    let whole = *path;
+    let mut names = whole.names().peekable();
     while let Some(name) = names.next() {
+        let above = prefix;
         prefix.push(name).map_err(Failure::at("openat2"))?;
-        let so_far = prefix.as_c_str().map_err(Failure::at("openat2"))?;
         let wanted = if names.peek().is_some() { Kind::Directory } else { kind };
-        current = match open(root, so_far, OFlags::PATH) {
-            Err(Errno::NOENT) => make_one(current.as_fd(), name, wanted)?,
+        current = match open(root, prefix.as_c_str().map_err(Failure::at("openat2"))?, OFlags::PATH) {
+            Err(Errno::NOENT) => match make_one(current.as_fd(), name, wanted)? {
+                Some(made) => made,
+                None => {
+                    *path = above;
+                    path.follow(current.as_fd(), name).map_err(Failure::at("readlinkat"))?;
+                    for rest in names {
+                        path.push(rest).map_err(Failure::at("openat2"))?;
+                    }
+                    return Ok(Walked::Dangling);
+                }
+            },
             other => other.map_err(Failure::at("openat2"))?,
         };
     }
-    Ok(current)
+    Ok(Walked::There(current))
 }
 
-/// Makes `name` in `parent` and opens what is there then, if it is no link.
-fn make_one(parent: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Result<OwnedFd> {
+/// Makes `name` in `parent` and opens what is there then; `None` for a link.
+fn make_one(parent: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Result<Option<OwnedFd>> {
     let name = Name::new(name).map_err(Failure::at("mkdirat"))?;
     let name = name.as_c_str().map_err(Failure::at("mkdirat"))?;
     let mode = Mode::from_raw_mode(0o755);
@@ -125,12 +202,15 @@ fn make_one(parent: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Result<OwnedFd> 
         Err(Failure { errno: Errno::EXIST, .. }) | Ok(()) => {}
         Err(other) => return Err(other),
     }
-    let mut flags = OFlags::PATH | OFlags::NOFOLLOW;
-    if kind == Kind::Directory {
-        flags |= OFlags::DIRECTORY;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let there =
+        openat2(parent, name, flags, Mode::empty(), ResolveFlags::BENEATH).map_err(Failure::at("openat2"))?;
+    let mode = fstat(&there).map_err(Failure::at("fstat"))?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::Symlink => Ok(None),
+        found if kind == Kind::Directory && !found.is_dir() => Err(Failure::new("openat2", Errno::NOTDIR)),
+        _ => Ok(Some(there)),
     }
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    openat2(parent, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(Failure::at("openat2"))
 }
 
 impl Init<'_> {

@@ -2,7 +2,7 @@
 //! follow magic links (CVE-2025-52881).
 
 use crate::Init;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, decimal};
 use crate::mounts::is_procfs;
 use core::ffi::CStr;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,19 +84,10 @@ impl Init<'_> {
     /// allows; the one magic link that is followed is our own.
     pub(crate) fn reopen(&self, number: i32, flags: OFlags) -> Result<OwnedFd> {
         let mut path = *b"self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
-        let mut digits = [0u8; 10];
-        let mut count = 0;
-        let mut rest = number.unsigned_abs();
-        for slot in &mut digits {
-            *slot = b'0' + (rest % 10) as u8;
-            count += 1;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        let digits = digits.iter().take(count).rev();
-        for (slot, digit) in path.iter_mut().skip(b"self/fd/".len()).zip(digits) {
+        let (digits, count) = decimal(u64::from(number.unsigned_abs()));
+        for (slot, digit) in
+            path.iter_mut().skip(b"self/fd/".len()).zip(digits.iter().skip(digits.len() - count))
+        {
             *slot = *digit;
         }
         let path = CStr::from_bytes_until_nul(&path).map_err(|_| Failure::new("open", Errno::INVAL))?;

@@ -174,13 +174,24 @@ pub fn print_failure(program: &CStr, errno: Errno) {
     }
 }
 
-/// What `start` reads after the byte that releases it.
+/// A sentence on the container's own standard error.
+pub fn print(sentence: &[u8]) {
+    let stderr = pintle_sys::fd::inherited(2);
+    for part in [sentence, b"\n"] {
+        // Nobody is left to tell when even this fails.
+        let _unheard = rustix::io::write(stderr, part);
+    }
+}
+
+/// What `start` reads after the byte that releases it: a hook's sentence, or why the program could not be executed.
 pub fn report_to_start(fifo: &OwnedFd, program: Option<&CStr>, failure: &Failure, note: &[u8]) {
-    let what = program.map_or(failure.operation.as_bytes(), CStr::to_bytes);
-    let prefix: &[u8] = if program.is_some() { b"exec " } else { b"" };
-    let words: [&[u8]; 6] = [prefix, what, b": ", describe(failure.errno).as_bytes(), b" ", note];
-    let count = if note.is_empty() { 4 } else { 6 };
-    for part in words.iter().take(count) {
+    let why = describe(failure.errno).as_bytes();
+    let words: [&[u8]; 4] = match (program, note.is_empty()) {
+        (Some(program), _) => [b"exec ", program.to_bytes(), b": ", why],
+        (None, true) => [failure.operation.as_bytes(), b": ", why, b""],
+        (None, false) => [note, b"", b"", b""],
+    };
+    for part in words {
         // `start` may be gone: then nobody waits for these words.
         let _unheard = rustix::io::write(fifo.as_fd(), part);
     }

@@ -2,7 +2,7 @@
 
 use crate::Init;
 use crate::failure::{Failure, Result};
-use crate::mounts::{attach, clone_tree};
+use crate::mounts::{attach, clone_tree, identity};
 use crate::path;
 use core::ffi::CStr;
 use pintle_sys::mount::{Attributes, RDONLY, set_attributes};
@@ -30,6 +30,7 @@ impl Init<'_> {
         }
         let tree = clone_tree(directory.as_fd(), true)?;
         attach(tree.as_fd(), directory.as_fd())?;
+        self.root_identity = identity(tree.as_fd())?;
         self.root = Some(tree);
         Ok(())
     }
@@ -69,7 +70,7 @@ impl Init<'_> {
             return attach(clone_tree(empty.as_fd(), false)?.as_fd(), target);
         }
         let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Failure::at("fsopen"))?;
-        for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
+        for (key, value) in [(c"source", c"tmpfs"), (c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
             fsconfig_set_string(context.as_fd(), key, value).map_err(Failure::at("fsconfig"))?;
         }
         fsconfig_set_flag(context.as_fd(), c"ro").map_err(Failure::at("fsconfig"))?;
@@ -92,11 +93,16 @@ impl Init<'_> {
     /// The rootfs becomes `/`. With "." twice the old root ends up on top of the new one, to be taken off at once:
     /// no directory of the container is needed to hold it.
     pub(crate) fn pivot(&self) -> Result {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let old = openat(CWD, c"/", flags, Mode::empty()).map_err(Failure::at("open /"))?;
         rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
         rustix::process::pivot_root(c".", c".").map_err(Failure::at("pivot_root"))?;
-        // A slave: taking it off must not take it off the host.
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change(c".", slave).map_err(Failure::at("mount propagation of the old root"))?;
+        // A slave: taking it off must not take it off the host. By descriptor: to mount(2), "." is the new root.
+        let slave = Attributes {
+            propagation: u64::from(MountPropagationFlags::DOWNSTREAM.bits()),
+            ..Attributes::default()
+        };
+        set_attributes(&old, true, &slave).map_err(Failure::at("mount propagation of the old root"))?;
         unmount(c".", UnmountFlags::DETACH).map_err(Failure::at("umount2"))?;
         rustix::process::chdir(c"/").map_err(Failure::at("chdir"))
     }

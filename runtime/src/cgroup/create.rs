@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
-/// Makes the cgroup of `plan` ready for a process to be born into. `None` when the plan can do without one and this
+/// Makes the cgroup of `plan` ready for a process to be born into; its device rules follow by
+/// [`Cgroup::restrict_devices`], while init prepares the container. `None` when the plan can do without one and this
 /// user may not make any.
 pub fn create(layout: &Layout, plan: &Plan) -> Result<Option<Cgroup>> {
     let mut made = Vec::new();
@@ -71,15 +72,23 @@ fn make(
     path: &Path,
     made: &mut Vec<PathBuf>,
 ) -> std::result::Result<rustix::fd::OwnedFd, (PathBuf, Errno)> {
-    match make_one(path, made) {
-        Err((_, Errno::NOENT)) => {
-            let above = path.ancestors().skip(1).take_while(|above| *above != layout.mount);
-            for parent in above.collect::<Vec<_>>().into_iter().rev() {
-                make_one(parent, made)?;
+    /// How often a parent may be taken away under us by the end of another container.
+    const ATTEMPTS: usize = 16;
+    for _ in 0..ATTEMPTS {
+        match make_one(path, made) {
+            Err((_, Errno::NOENT)) => {}
+            done => {
+                done?;
+                break;
             }
-            make_one(path, made)?;
         }
-        done => done?,
+        let above = path.ancestors().skip(1).take_while(|above| *above != layout.mount);
+        for parent in above.collect::<Vec<_>>().into_iter().rev() {
+            match make_one(parent, made) {
+                Err((_, Errno::NOENT)) => break,
+                done => done?,
+            }
+        }
     }
     directory(path).map_err(|errno| (path.into(), errno))
 }
@@ -103,7 +112,6 @@ fn furnish(layout: &Layout, plan: &Plan, cgroup: Cgroup) -> std::result::Result<
     }
     enable_controllers(layout, plan, &cgroup);
     cgroup.apply(&plan.limits)?;
-    cgroup.restrict_devices(&plan.devices, fresh)?;
     Ok(cgroup)
 }
 

@@ -19,8 +19,13 @@ const OPEN: [Instruction; 2] = [
 ];
 
 impl Cgroup {
-    /// Loads and attaches the program. `fresh`: the cgroup was just made, so nothing is attached yet.
-    pub(super) fn restrict_devices(&self, devices: &Devices, fresh: bool) -> Result<()> {
+    /// Loads and attaches the program of the plan.
+    ///
+    /// # Errors
+    /// A program that the kernel does not take, where rules are required.
+    pub fn restrict_devices(&self, devices: &Devices) -> Result<()> {
+        // A cgroup that was just made has no program yet.
+        let fresh = !self.made.is_empty();
         let attached = match (&devices.program, fresh) {
             (None, true) => Ok(()),
             (Some(program), true) => self.attach(program, &[]),

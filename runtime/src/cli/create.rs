@@ -77,13 +77,10 @@ pub(super) fn options(context: &Context, arguments: &Arguments) -> Result<Option
     })
 }
 
-/// How many sockets the service manager handed to this very process, sd_listen_fds(3).
+/// How many sockets the service manager handed over, sd_listen_fds(3). Like runc this does not ask for LISTEN_PID: who
+/// calls a runtime is rarely the service itself.
 pub(super) fn listen_fds() -> u32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    match number("LISTEN_PID") {
-        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
-        _ => 0,
-    }
+    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Where the service manager waits for readiness, sd_notify(3).
@@ -98,7 +95,13 @@ mod tests {
     use crate::cli::flags;
 
     fn context(systemd_cgroup: bool) -> Context {
-        Context { root: "/run/pintle".into(), root_is_explicit: false, systemd_cgroup, rootless: false }
+        Context {
+            root: "/run/pintle".into(),
+            root_is_explicit: false,
+            systemd_cgroup,
+            rootless: false,
+            environment: Vec::new(),
+        }
     }
 
     fn read(line: &str) -> Options {

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(changes.cwd.as_deref(), Some("/w"));
         assert_eq!(changes.apparmor.as_deref(), Some("p"));
         assert_eq!(changes.process_label.as_deref(), Some("l"));
-        assert!(changes.tty && changes.no_new_privs);
+        assert!(changes.tty && changes.no_new_privs == Some(true));
     }
 
     #[test]

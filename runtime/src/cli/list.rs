@@ -28,7 +28,7 @@ pub(super) const FORMAT: Flag =
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
     let (items, warnings) = ops::list::list(context)?;
-    warnings.iter().for_each(log::warn);
+    warnings.iter().for_each(log::notice);
     let text = if arguments.switch("quiet") {
         items.iter().map(|item| format!("{}\n", item.id)).collect()
     } else {

@@ -59,8 +59,13 @@ mod tests {
 
     #[test]
     fn run_takes_the_flags_of_create_and_its_own() {
-        let context =
-            Context { root: "/r".into(), root_is_explicit: true, systemd_cgroup: false, rootless: false };
+        let context = Context {
+            root: "/r".into(),
+            root_is_explicit: true,
+            systemd_cgroup: false,
+            rootless: false,
+            environment: Vec::new(),
+        };
         let read = |line: &str| {
             let arguments = flags::parse(VERB.flags, line.split(' ').map(Into::into), false);
             options(&context, &arguments.unwrap()).unwrap()

@@ -3,9 +3,9 @@
 
 use super::{ids, spawn};
 use crate::error::{Context, Result};
+use crate::plan::Birth;
 use crate::plan::namespaces::{self, IdMaps};
 use crate::plan::steps::Steps;
-use crate::plan::Birth;
 use pintle_init::order::Step;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -22,10 +22,12 @@ fn one(maps: &IdMaps) -> Result<OwnedFd> {
     let mut steps = Steps::new();
     steps.push(&Step::AwaitMaps {});
     let birth = Birth { steps, namespaces: namespaces::USER, first_private: 3, ..Birth::default() };
-    let holder = spawn::init(&birth, &spawn::Descriptors::default(), None).context("user namespace of a mount")?;
+    let holder =
+        spawn::init(&birth, &spawn::Descriptors::default(), None).context("user namespace of a mount")?;
     let path = format!("/proc/{}/ns/user", holder.pid);
-    let opened = ids::write(holder.pid, maps)
-        .and_then(|()| openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(path));
+    let opened = ids::write(holder.pid, maps).and_then(|()| {
+        openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(path)
+    });
     spawn::end(&holder);
     opened
 }

@@ -12,29 +12,21 @@ pub fn failure(steps: &Steps, index: usize, errno: i32, operation: &[u8], note: 
     let said = Said {
         operation: String::from_utf8_lossy(operation).into_owned(),
         errno: Errno::from_raw_os_error(errno),
-        raw: errno,
-        note: String::from_utf8_lossy(note).trim_end().replace('\n', "; "),
+        note: String::from_utf8_lossy(note).into_owned(),
     };
     let mut sentence = None;
-    let (mut hooks, mut entered) = (0, false);
     steps.each(|n, step| {
         if n == index {
-            sentence = Some(said.about(step, hooks, entered));
-        }
-        match step {
-            Step::Hook { .. } => hooks += 1,
-            Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => (hooks, entered) = (0, true),
-            _ => {}
+            sentence = Some(said.about(step));
         }
     });
-    Error::new(sentence.unwrap_or_else(|| said.plain())).context(phrase::CONTAINER_INIT)
+    Error::new(sentence.unwrap_or_else(|| said.plain()))
 }
 
 /// What init said.
 struct Said {
     operation: String,
     errno: Errno,
-    raw: i32,
     note: String,
 }
 
@@ -46,7 +38,7 @@ impl Said {
             operation => format!("{operation}: {}", errno_text(self.errno)),
         };
         if !self.note.is_empty() {
-            text = format!("{text} ({})", self.note);
+            text = format!("{text} ({})", self.note.trim_end().replace('\n', "; "));
         }
         text
     }
@@ -57,7 +49,7 @@ impl Said {
         whole.iter().find(|text| **text == self.operation).copied()
     }
 
-    fn about(&self, step: &Step<'_>, hook: usize, entered: bool) -> String {
+    fn about(&self, step: &Step<'_>) -> String {
         match step {
             Step::Filesystem { kind, source, place, .. } => {
                 let cause = match self.operation.as_str() {
@@ -69,17 +61,25 @@ impl Said {
                 mounting(source, place.target, &cause)
             }
             Step::Bind { source, place, .. } => match self.operation.as_str() {
-                "open source" => mounting(source, place.target, &format!("open {}: {}", text(source), errno_text(self.errno))),
-                "only a procfs may be bound there" => {
-                    mounting(source, place.target, &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)))
-                }
+                "open source" => mounting(
+                    source,
+                    place.target,
+                    &format!("open {}: {}", text(source), errno_text(self.errno)),
+                ),
+                "only a procfs may be bound there" => mounting(
+                    source,
+                    place.target,
+                    &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)),
+                ),
                 _ => mounting(source, place.target, &self.cause()),
             },
             Step::CgroupMount { place, .. } => mounting(c"cgroup", place.target, &self.cause()),
             Step::Device { directory, name, .. } | Step::DeviceBind { directory, name, .. } => {
                 format!("error creating device nodes: {}/{}: {}", text(directory), text(name), self.plain())
             }
-            Step::Link { directory, name, .. } => format!("symlink {}/{}: {}", text(directory), text(name), self.plain()),
+            Step::Link { directory, name, .. } => {
+                format!("symlink {}/{}: {}", text(directory), text(name), self.plain())
+            }
             Step::Root { path, .. } => format!("rootfs {}: {}", text(path), self.plain()),
             Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
                 format!("error jailing process inside rootfs: {}", self.plain())
@@ -90,13 +90,22 @@ impl Said {
             Step::MakeCwd { path } => format!("mkdir {}: {}", text(path), errno_text(self.errno)),
             Step::Cwd { path } | Step::CwdAgain { path } => match self.operation.as_str() {
                 "getcwd" if self.errno == Errno::NOENT => phrase::BREAKOUT.to_owned(),
-                _ => format!("chdir to cwd ({}) set in config.json failed: {}", quoted(path), errno_text(self.errno)),
+                _ => format!(
+                    "chdir to cwd ({}) set in config.json failed: {}",
+                    quoted(path),
+                    errno_text(self.errno)
+                ),
             },
             Step::Lookup { name, .. } => self.lookup(name),
             Step::Exec { .. } => self.plain(),
-            Step::Hook { .. } => self.hook(hook, entered),
+            // init wrote the whole sentence: after `start` it has nobody else to do so.
+            Step::Hook { .. } if !self.note.is_empty() => self.note.clone(),
             Step::Label { value, .. } => {
-                format!("unable to apply security label {:?}: {}", String::from_utf8_lossy(value), self.plain())
+                format!(
+                    "unable to apply security label {:?}: {}",
+                    String::from_utf8_lossy(value),
+                    self.plain()
+                )
             }
             Step::Seccomp { .. } => format!("unable to init seccomp: {}", self.plain()),
             Step::Join { kinds, .. } => format!("error joining namespaces {kinds:#x}: {}", self.plain()),
@@ -120,16 +129,6 @@ impl Said {
             _ => errno_text(self.errno),
         };
         format!("exec: {}: {why}", quoted(name))
-    }
-
-    fn hook(&self, number: usize, entered: bool) -> String {
-        let kind = if entered { "startContainer" } else { "createContainer" };
-        let why = match self.operation.as_str() {
-            "exit status" => format!("exit status {}, stdout: , stderr: {}", self.raw, self.note),
-            "timeout" => "hook ran past specified timeout".to_owned(),
-            _ => self.plain(),
-        };
-        format!("error running {kind} hook #{number}: {why}")
     }
 }
 

@@ -5,7 +5,7 @@ use super::spawn::{self, Child};
 use super::{ids, image, sentence};
 use crate::bail;
 use crate::cgroup::Cgroup;
-use crate::error::{Context, Error, Result, phrase};
+use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
 use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
@@ -17,12 +17,16 @@ use rustix::process::WaitIdStatus;
 pub struct Caller<'a> {
     /// init goes on as process `pid`: at once, and again after a second clone.
     pub born: &'a mut dyn FnMut(i32) -> Result<()>,
+    /// What can be done while init works, before it asks for anything.
+    pub meanwhile: &'a mut dyn FnMut() -> Result<()>,
     /// Run the hooks of the runtime's side; returns the state for init's own.
     pub hooks: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
     /// All stands: record it; returns the state for startContainer hooks.
     pub ready: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
     /// To say whether a death was for want of memory.
     pub cgroup: Option<&'a Cgroup>,
+    /// A container is being born, not a process beside one.
+    pub of_container: bool,
     /// The caller stays until the program runs: a failing execve is an error here.
     pub see_it_run: bool,
 }
@@ -37,7 +41,7 @@ pub fn serve(child: Child, birth: &Birth, caller: &mut Caller<'_>) -> Result<Chi
         Ok(()) => Ok(serving.child),
         Err(error) => {
             spawn::end(&serving.child);
-            Err(error.context(phrase::START_PROCESS))
+            Err(if error.kind() == Kind::Program { error } else { error.context(phrase::START_PROCESS) })
         }
     }
 }
@@ -49,10 +53,11 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     fn run(&mut self, caller: &mut Caller<'_>) -> Result<()> {
-        (caller.born)(self.child.pid)?;
         if self.birth.namespaces & namespaces::USER != 0 {
             self.map_ids()?;
         }
+        (caller.born)(self.child.pid)?;
+        (caller.meanwhile)()?;
         let mut buffer = [0; LONGEST];
         let mut done = false;
         loop {
@@ -61,7 +66,8 @@ impl Serving<'_> {
                 // After `Done` the socket closes with the execve.
                 return if done { Ok(()) } else { Err(self.death(caller)) };
             }
-            let message = Message::take(&mut &buffer[..length]).map_err(|_| Error::new("init sent rubbish"))?;
+            let message =
+                Message::take(&mut &buffer[..length]).map_err(|_| Error::new("init sent rubbish"))?;
             match message {
                 Message::Forked { pid } => self.forked(pid, descriptor, caller)?,
                 Message::Maps => self.map_ids()?,
@@ -78,10 +84,22 @@ impl Serving<'_> {
                 Message::Done if caller.see_it_run => done = true,
                 Message::Done => return Ok(()),
                 Message::Failed { step, errno, operation, text } => {
-                    return Err(sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text));
+                    let error =
+                        sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
+                    return Err(self.in_init(error, done, caller));
                 }
                 Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
             }
+        }
+    }
+
+    /// runc says of a container, not of an exec, that its init failed; and what fails after everything stood is the
+    /// program's own failure, which init has told on the program's standard error.
+    fn in_init(&self, error: Error, done: bool, caller: &Caller<'_>) -> Error {
+        match (done, caller.of_container) {
+            (true, _) => error.after_prepared(),
+            (false, true) => error.context(phrase::CONTAINER_INIT),
+            (false, false) => error,
         }
     }
 
@@ -111,7 +129,8 @@ impl Serving<'_> {
     fn adjust_oom_score(&self) -> Result<()> {
         let Some(score) = self.birth.oom_score_adj else { return Ok(()) };
         let path = format!("/proc/{}/oom_score_adj", self.child.pid);
-        std::fs::write(&path, score.to_string()).with_context(|| format!("process.oomScoreAdj: write {score} to {path}"))
+        std::fs::write(&path, score.to_string())
+            .with_context(|| format!("process.oomScoreAdj: write {score} to {path}"))
     }
 
     fn forked(&mut self, pid: i32, pidfd: Option<OwnedFd>, caller: &mut Caller<'_>) -> Result<()> {
@@ -147,8 +166,9 @@ impl Serving<'_> {
         let finite = |value: u64| (value != u64::MAX).then_some(value);
         for limit in &self.birth.rlimits {
             let new = rustix::process::Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
-            rustix::process::prlimit(pid, limit.resource, new)
-                .with_context(|| format!("error setting rlimits for ready process: error setting rlimit {}", limit.name))?;
+            rustix::process::prlimit(pid, limit.resource, new).with_context(|| {
+                format!("error setting rlimits for ready process: error setting rlimit {}", limit.name)
+            })?;
         }
         Ok(())
     }
@@ -159,7 +179,8 @@ impl Serving<'_> {
             Ok(status) => status,
             Err(error) => return error,
         };
-        let killed_for_memory = caller.cgroup.and_then(|cgroup| cgroup.oom_kills().ok().flatten()).is_some_and(|n| n > 0);
+        let killed_for_memory =
+            caller.cgroup.and_then(|cgroup| cgroup.oom_kills().ok().flatten()).is_some_and(|n| n > 0);
         if killed_for_memory {
             return Error::new(phrase::OOM_AT_START);
         }
@@ -179,14 +200,16 @@ fn describe(status: WaitIdStatus) -> String {
 fn open_beside(pid: i32, path: &std::ffi::CStr) -> Result<OwnedFd> {
     use crate::plan::steps::{Slot, Steps};
     let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new("no process"))?;
-    let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).context("pidfd_open")?;
+    let pidfd =
+        rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).context("pidfd_open")?;
     let mut steps = Steps::new();
     steps.push(&Step::Undumpable {});
     let descriptor = steps.slot(Slot::ContainerInit);
     steps.push(&Step::Join { kinds: namespaces::MOUNT, descriptor, deferrable: false });
     steps.push(&Step::SendPath { path });
     let birth = Birth { steps, first_private: 3, ..Birth::default() };
-    let descriptors = spawn::Descriptors { container_init: Some(pidfd.as_fd()), ..spawn::Descriptors::default() };
+    let descriptors =
+        spawn::Descriptors { container_init: Some(pidfd.as_fd()), ..spawn::Descriptors::default() };
     let helper = spawn::init(&birth, &descriptors, None)?;
     let mut buffer = [0; LONGEST];
     let answer = receive(&helper.channel, &mut buffer).context("read from helper");

@@ -41,7 +41,9 @@ impl Descriptors<'_> {
     fn number(&self, slot: Slot, channel: BorrowedFd<'_>) -> Result<RawFd> {
         let found = match slot {
             Slot::Channel => Some(channel),
-            Slot::Namespace(n) => self.opened.and_then(|opened| opened.namespaces.get(n)?.as_ref()).map(AsFd::as_fd),
+            Slot::Namespace(n) => {
+                self.opened.and_then(|opened| opened.namespaces.get(n)?.as_ref()).map(AsFd::as_fd)
+            }
             Slot::ContainerInit => self.container_init,
             Slot::MountMap(n) => self.mount_maps.get(n).map(AsFd::as_fd),
             Slot::Console => self.console,
@@ -71,8 +73,9 @@ pub struct Child {
 /// # Errors
 /// Those of clone3(2) in words; namespaces that the kernel does not give.
 pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
-    let (channel, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .context("socketpair")?;
+    let (channel, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .context("socketpair")?;
     let slots = birth.steps.slots().iter();
     let mut numbers =
         slots.map(|slot| descriptors.number(*slot, theirs.as_fd())).collect::<Result<Vec<_>>>()?;
@@ -227,7 +230,8 @@ fn attend(child: &mut std::process::Child, said: &mut [Vec<u8>; 2], limit: Optio
         }
         let ready: Vec<bool> = events.iter().map(|event| !event.revents().is_empty()).collect();
         let out_ready = out.is_some() && ready.get(1) == Some(&true);
-        let err_ready = err.is_some() && ready.last() == Some(&true) && ready.len() > 1 + usize::from(out.is_some());
+        let err_ready =
+            err.is_some() && ready.last() == Some(&true) && ready.len() > 1 + usize::from(out.is_some());
         let mut read = |pipe: &mut dyn Read, said: &mut Vec<u8>| -> Result<bool> {
             let length = pipe.read(&mut words).context("read hook's output")?;
             said.extend(words[..length].iter().take(MOST.saturating_sub(said.len())));

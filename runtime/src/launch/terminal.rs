@@ -19,7 +19,8 @@ use std::path::Path;
 /// A path that is too long or where nobody listens.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let told = || format!("connect to {}", path.display());
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).with_context(told)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .with_context(told)?;
     let address = SocketAddrUnix::new(path).with_context(told)?;
     rustix::net::connect(&socket, &address).with_context(told)?;
     Ok(socket)
@@ -41,7 +42,8 @@ impl Foreground {
     pub fn new(terminal: bool) -> Result<Self> {
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
-        let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
+        let signals =
+            SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
         let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let console = terminal.then(pair).transpose().context("socketpair")?;
         Ok(Self { signals, console })
@@ -83,7 +85,10 @@ impl Attending<'_> {
     fn until_end(&mut self) -> Result<u8> {
         loop {
             let stdin = rustix::stdio::stdin();
-            let mut events = vec![PollFd::new(&self.child.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            let mut events = vec![
+                PollFd::new(&self.child.pidfd, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
             if let Some(terminal) = &self.terminal {
                 events.push(PollFd::new(&terminal.master, terminal.wanted()));
                 if terminal.reads_stdin() {

@@ -8,6 +8,7 @@ use crate::host::{self, Host};
 use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Foreground};
 use crate::launch::{mount_maps, serve};
+use crate::log;
 use crate::plan::{self, Plan, namespaces};
 use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
@@ -52,6 +53,9 @@ pub enum Purpose {
     Foreground,
 }
 
+/// runc's exit status where the program could not be executed.
+pub const NOT_EXECUTED: u8 = 255;
+
 /// A container just born.
 #[derive(Debug)]
 pub struct Born {
@@ -76,16 +80,20 @@ pub fn create(context: &Context, options: &Options) -> Result<()> {
 /// # Errors
 /// As for [`create`].
 pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<Born> {
+    log::phase("command-line");
     state::check_id(&options.id)?;
     let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
     let spec = spec::load(&options.bundle)?;
+    log::phase("config");
     let layout = Layout::find()?;
     let host = host(&spec)?;
     let (facts, opened) = host::survey(&spec, &options.bundle)?;
     let rootfs = facts.rootfs.clone();
+    log::phase("host");
     let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
     check_terminal(plan.birth.terminal, options, purpose)?;
-    plan.warnings.iter().for_each(|warning| crate::log::warn(warning));
+    plan.warnings.iter().for_each(log::warn);
+    log::phase("plan");
 
     let state = State {
         id: options.id.clone(),
@@ -155,17 +163,26 @@ impl Birth<'_> {
     fn give(&mut self, layout: &Layout, opened: &host::Opened) -> Result<(Child, Option<Foreground>)> {
         self.container.save()?;
         self.container.save_filter()?;
+        log::phase("state");
         if self.options.notify_socket.is_some() {
             self.container.make_notify_directory()?;
         }
         self.cgroup = cgroup::create(layout, &self.plan.cgroup)?;
-        if self.cgroup.is_none() {
-            self.container.state.cgroup = None;
+        match &self.cgroup {
+            // The last one made is the container's own; the state follows when there is a process.
+            Some(cgroup) => {
+                let made = cgroup.made();
+                self.container.state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
+            }
+            None => self.container.state.cgroup = None,
         }
+        log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
-        let (console, pidfd_socket) = (connect(&self.options.console_socket)?, connect(&self.options.pidfd_socket)?);
-        let foreground = (self.purpose == Purpose::Foreground).then(|| Foreground::new(self.plan.birth.terminal));
+        let (console, pidfd_socket) =
+            (connect(&self.options.console_socket)?, connect(&self.options.pidfd_socket)?);
+        let foreground =
+            (self.purpose == Purpose::Foreground).then(|| Foreground::new(self.plan.birth.terminal));
         let foreground = foreground.transpose()?;
         let descriptors = Descriptors {
             opened: Some(opened),
@@ -177,7 +194,9 @@ impl Birth<'_> {
         };
         let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.as_ref().map(Cgroup::fd))
             .context(phrase::START_PROCESS)?;
+        log::phase("clone");
         let child = self.serve(child)?;
+        log::phase("program");
         if let Err(error) = self.finish(&child) {
             spawn::end(&child);
             return Err(error);
@@ -207,6 +226,10 @@ impl Birth<'_> {
                 container.state.start_time = state::start_time(pid).unwrap_or(0);
                 container.save()
             },
+            meanwhile: &mut || match &self.cgroup {
+                Some(cgroup) => cgroup.restrict_devices(&self.plan.cgroup.devices),
+                None => Ok(()),
+            },
             hooks: &mut |pid| {
                 let container = container.borrow();
                 let state = state::for_hooks(&container.state, "creating", Some(pid));
@@ -216,10 +239,14 @@ impl Birth<'_> {
                 Ok(Some(state::for_hooks(&container.state, "creating", Some(seen(pid)))))
             },
             ready: &mut |pid| {
+                log::phase("mounts");
                 let container = container.borrow();
-                Ok(hooks.has_start_container.then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
+                Ok(hooks
+                    .has_start_container
+                    .then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
             },
             cgroup: self.cgroup.as_ref(),
+            of_container: true,
             see_it_run: self.purpose != Purpose::Create,
         };
         serve::serve(child, &self.plan.birth, &mut caller)
@@ -229,6 +256,7 @@ impl Birth<'_> {
     fn finish(&mut self, child: &Child) -> Result<()> {
         self.container.state.creating = false;
         self.container.save()?;
+        log::phase("record");
         if let Some(path) = &self.options.pid_file {
             write_pid_file(path, child.pid)?;
         }
@@ -240,7 +268,7 @@ impl Birth<'_> {
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
     fn take_back(self, error: Error) -> Error {
-        match delete::destroy(&self.container, self.cgroup.as_ref()) {
+        match delete::destroy(&self.container) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         }
@@ -267,7 +295,8 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let told = || format!("write {}", path.display());
     let Some(name) = path.file_name() else { bail!("{}: names no file", path.display()) };
     let temporary = path.with_file_name(format!(".{}", name.to_string_lossy()));
-    let mut file = std::fs::File::options().write(true).create_new(true).open(&temporary).with_context(told)?;
+    let mut file =
+        std::fs::File::options().write(true).create_new(true).open(&temporary).with_context(told)?;
     let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         // The error that is told is the first one.

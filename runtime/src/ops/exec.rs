@@ -3,7 +3,7 @@
 use super::{Context, create};
 use crate::bail;
 use crate::cgroup::Cgroup;
-use crate::error::{Result, phrase};
+use crate::error::{Kind, Result, phrase};
 use crate::host::Host;
 use crate::launch::serve::{Caller, serve};
 use crate::launch::spawn::{self, Descriptors};
@@ -92,7 +92,7 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     let process = process(&container, &options.process)?;
     let mut warnings = Vec::new();
     let birth = plan(&container, &process, options, &mut warnings)?;
-    warnings.iter().for_each(|warning| crate::log::warn(warning));
+    warnings.iter().for_each(crate::log::warn);
     check_terminal(birth.terminal, options)?;
     let cgroup = cgroup(&container, options)?;
 
@@ -106,13 +106,23 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         ..Descriptors::default()
     };
     let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
-    let child = serve(child, &birth, &mut Caller {
-        born: &mut |_| Ok(()),
-        hooks: &mut |_| Ok(None),
-        ready: &mut |_| Ok(None),
-        cgroup: cgroup.as_ref(),
-        see_it_run: true,
-    })?;
+    let served = serve(
+        child,
+        &birth,
+        &mut Caller {
+            born: &mut |_| Ok(()),
+            meanwhile: &mut || Ok(()),
+            hooks: &mut |_| Ok(None),
+            ready: &mut |_| Ok(None),
+            cgroup: cgroup.as_ref(),
+            of_container: false,
+            see_it_run: true,
+        },
+    );
+    let child = match served {
+        Err(error) if error.kind() == Kind::Program && !options.detach => return Ok(create::NOT_EXECUTED),
+        other => other?,
+    };
     if let Some(path) = &options.pid_file {
         create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(&child))?;
     }
@@ -168,18 +178,18 @@ fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
             process.rlimits = process.rlimits.or_else(|| own.rlimits.clone());
             process.no_new_privileges = process.no_new_privileges.or(own.no_new_privileges);
             process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
-            process.io_priority = process.io_priority.or_else(|| own.io_priority.clone());
+            process.io_priority = process.io_priority.or(own.io_priority);
             process
         }
         Process::Like(changes) => changed(own.clone(), changes)?,
     };
-    if process.args.as_ref().is_none_or(Vec::is_empty) {
-        bail!("{}", phrase::EXEC_NO_ARGS);
-    }
     Ok(process)
 }
 
 fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Process> {
+    if changes.args.is_empty() {
+        bail!("{}", phrase::EXEC_NO_ARGS);
+    }
     process.args = Some(changes.args.clone());
     process.terminal = Some(changes.tty);
     process.console_size = None;
@@ -204,8 +214,12 @@ fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Proces
 /// (CVE-2026-30892).
 fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>)> {
     let number = |text: &str, what: &str| match text.parse::<u32>() {
-        Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(number)),
-        _ => Err(crate::error::Error::new(format!("bad {what}: {text:?} is not a number from 0 to 4294967294"))),
+        Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(number))
+        }
+        _ => Err(crate::error::Error::new(format!(
+            "bad {what}: {text:?} is not a number from 0 to 4294967294"
+        ))),
     };
     match typed.split_once(':') {
         Some((uid, gid)) => Ok((number(uid, "uid")?, number(gid, "gid")?)),

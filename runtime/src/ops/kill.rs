@@ -39,4 +39,3 @@ fn send(container: &Container, signal: i32) -> Result<()> {
         other => other.context("unable to signal init"),
     }
 }
-

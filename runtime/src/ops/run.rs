@@ -2,8 +2,9 @@
 
 use super::create::{self, Born, Purpose};
 use super::{Context, delete};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::launch::notify;
+use crate::log;
 
 /// What `run` is told on the command line.
 #[derive(Clone, Debug, Default)]
@@ -25,16 +26,21 @@ pub struct Options {
 pub fn run(context: &Context, options: &Options) -> Result<u8> {
     let purpose = if options.detach { Purpose::Detached } else { Purpose::Foreground };
     let listener = options.create.notify_socket.as_ref();
-    let Born { container, child, foreground } = create::birth(context, &options.create, purpose)?;
+    let Born { container, child, foreground } = match create::birth(context, &options.create, purpose) {
+        Err(error) if error.kind() == Kind::Program && !options.detach => return Ok(create::NOT_EXECUTED),
+        other => other?,
+    };
     if let (Some(to), Some(socket)) = (listener, container.notify_socket()?) {
         notify::relay(&socket, rustix::fd::AsFd::as_fd(&child.pidfd), child.pid, to)?;
     }
     let Some(foreground) = foreground else { return Ok(0) };
     let status = foreground.attend(&child);
-    if !options.keep {
-        if let Err(error) = delete::destroy(&container, None) {
-            crate::log::warn(&format!("unable to destroy container: {error}"));
-        }
+    log::phase("run");
+    if !options.keep
+        && let Err(error) = delete::destroy(&container)
+    {
+        log::warn(format!("unable to destroy container: {error}"));
     }
+    log::phase("cleanup");
     status
 }

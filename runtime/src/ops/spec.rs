@@ -1,7 +1,7 @@
 //! `spec`: the default config.json, which is runc's to the byte; one text for root and one for everybody else.
 
 use crate::error::{Context as _, Error, Result};
-use rustix::fs::{Mode, OFlags, open, openat, statfs};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use std::fs::File;
@@ -15,12 +15,9 @@ const ROOTLESS: &str = include_str!("spec/rootless.json");
 const UID: &str = "4294967295";
 const GID: &str = "4294967294";
 
-/// The element that only a unified hierarchy makes sense of.
-const CGROUP_NAMESPACE: &str = ",\n\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t}";
-
 /// Writes config.json into `bundle`, which must not have one.
 pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
-    let text = text(rootless, is_unified());
+    let text = text(rootless);
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let bundle =
         open(bundle, directory, Mode::empty()).with_context(|| format!("chdir {}", bundle.display()))?;
@@ -32,16 +29,10 @@ pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     File::from(file).write_all(text.as_bytes()).context("write config.json")
 }
 
-fn text(rootless: bool, unified: bool) -> String {
+/// With a cgroup namespace, as runc has it on cgroup v2: pintle drives nothing else.
+fn text(rootless: bool) -> String {
     let text = if rootless { ROOTLESS } else { DEFAULT };
-    let text = text.replace(UID, &geteuid().to_string()).replace(GID, &getegid().to_string());
-    if unified { text } else { text.replace(CGROUP_NAMESPACE, "") }
-}
-
-/// Whether /sys/fs/cgroup is cgroup v2 alone.
-fn is_unified() -> bool {
-    const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
-    statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type as u64 == CGROUP2_SUPER_MAGIC)
+    text.replace(UID, &geteuid().to_string()).replace(GID, &getegid().to_string())
 }
 
 #[cfg(test)]
@@ -49,25 +40,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn parsed(rootless: bool, unified: bool) -> Value {
-        serde_json::from_str(&text(rootless, unified)).unwrap()
-    }
-
-    #[test]
-    fn a_cgroup_namespace_is_for_a_unified_hierarchy() {
-        let types = |spec: Value| {
-            let namespaces = spec["linux"]["namespaces"].as_array().unwrap().clone();
-            namespaces.iter().map(|one| one["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(types(parsed(false, false)), ["pid", "network", "ipc", "uts", "mount"]);
-        assert_eq!(types(parsed(false, true)), ["pid", "network", "ipc", "uts", "mount", "cgroup"]);
-        assert_eq!(types(parsed(true, false)), ["pid", "ipc", "uts", "mount", "user"]);
-        assert_eq!(types(parsed(true, true)), ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
+    fn parsed(rootless: bool) -> Value {
+        serde_json::from_str(&text(rootless)).unwrap()
     }
 
     #[test]
     fn rootless_maps_the_caller() {
-        let spec = parsed(true, true);
+        let spec = parsed(true);
         let mapping = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
         assert_eq!(spec["linux"]["uidMappings"], mapping(geteuid().as_raw()));
         assert_eq!(spec["linux"]["gidMappings"], mapping(getegid().as_raw()));
@@ -77,7 +56,7 @@ mod tests {
     #[test]
     fn the_oci_spec_crate_reads_both() {
         for rootless in [false, true] {
-            serde_json::from_str::<oci_spec::runtime::Spec>(&text(rootless, true)).unwrap();
+            serde_json::from_str::<oci_spec::runtime::Spec>(&text(rootless)).unwrap();
         }
     }
 
@@ -91,7 +70,7 @@ mod tests {
         std::fs::remove_dir_all(&bundle).unwrap();
         assert!(first.is_ok());
         assert_eq!(second, "File config.json exists. Remove it first");
-        assert_eq!(written, text(false, is_unified()));
+        assert_eq!(written, text(false));
         let missing = spec(&bundle, false).unwrap_err().to_string();
         assert_eq!(missing, format!("chdir {}: no such file or directory", bundle.display()));
     }

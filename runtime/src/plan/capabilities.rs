@@ -81,6 +81,9 @@ mod tests {
         let mut warnings = Vec::new();
         let sets = Sets::new(Some(&written), 1 << 5, &mut warnings);
         assert_eq!((sets.bounding, sets.permitted, sets.ambient), (1 << 5, 1 << 5, 0));
-        assert_eq!(warnings, ["ignoring unknown or unavailable capabilities: [CAP_FOO CAP_SYS_ADMIN cap_chown]"]);
+        assert_eq!(
+            warnings,
+            ["ignoring unknown or unavailable capabilities: [CAP_FOO CAP_SYS_ADMIN cap_chown]"]
+        );
     }
 }

@@ -60,7 +60,8 @@ pub fn make(steps: &mut Steps, linux: &Linux, host: &Host, spaces: &Decided) -> 
 
 fn link(steps: &mut Steps, target: &str, path: &str, replace: bool) -> Result<()> {
     let (directory, name) = split(path, "linux.devices")?;
-    let (target, directory, name) = (c_string(target, "link")?, c_string(directory, "link")?, c_string(name, "link")?);
+    let (target, directory, name) =
+        (c_string(target, "link")?, c_string(directory, "link")?, c_string(name, "link")?);
     steps.push(&Step::Link { target: &target, directory: &directory, name: &name, replace });
     Ok(())
 }
@@ -109,7 +110,16 @@ impl<'a> Node<'a> {
             return Ok(());
         }
         let Self { mode, major, minor, uid, gid, .. } = *self;
-        steps.push(&Step::Device { directory: &directory, name: &name, mode, major, minor, uid, gid, host: &host });
+        steps.push(&Step::Device {
+            directory: &directory,
+            name: &name,
+            mode,
+            major,
+            minor,
+            uid,
+            gid,
+            host: &host,
+        });
         Ok(())
     }
 }

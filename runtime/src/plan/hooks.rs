@@ -65,12 +65,12 @@ impl Decided {
 
     /// createContainer: init's children, still with the host's view of paths.
     pub fn create_container(&self, steps: &mut Steps) -> Result<()> {
-        self.create_container.iter().try_for_each(|hook| push(steps, hook, "hooks.createContainer", &Texts::default()))
+        push(steps, &self.create_container, "createContainer", &Texts::default())
     }
 
     /// startContainer: as the user's program would run, with its environment unless they bring one.
     pub fn start_container(&self, steps: &mut Steps, environment: &Texts) -> Result<()> {
-        self.start_container.iter().try_for_each(|hook| push(steps, hook, "hooks.startContainer", environment))
+        push(steps, &self.start_container, "startContainer", environment)
     }
 }
 
@@ -87,16 +87,23 @@ fn checked(list: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<Hook>> {
     Ok(list)
 }
 
-fn push(steps: &mut Steps, hook: &Hook, place: &str, inherited: &Texts) -> Result<()> {
-    let path = hook.path().to_string_lossy();
-    let arguments = hook.args().clone().unwrap_or_else(|| vec![path.to_string()]);
-    let own = hook.env().as_ref().map(|list| Texts::new(list.iter().map(String::as_str), &format!("{place}.env")));
-    let own = own.transpose()?;
-    steps.push(&Step::Hook {
-        path: &c_string(&path, &format!("{place}.path"))?,
-        arguments: Texts::new(arguments.iter().map(String::as_str), &format!("{place}.args"))?.strings(),
-        environment: own.as_ref().unwrap_or(inherited).strings(),
-        timeout: hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0),
-    });
+fn push(steps: &mut Steps, hooks: &[Hook], kind: &str, inherited: &Texts) -> Result<()> {
+    for (n, hook) in hooks.iter().enumerate() {
+        let place = format!("hooks.{kind}[{n}]");
+        let path = hook.path().to_string_lossy();
+        let arguments = hook.args().clone().unwrap_or_else(|| vec![path.to_string()]);
+        let own = hook
+            .env()
+            .as_ref()
+            .map(|list| Texts::new(list.iter().map(String::as_str), &format!("{place}.env")));
+        let own = own.transpose()?;
+        steps.push(&Step::Hook {
+            name: &c_string(&format!("{kind} hook #{n}"), &place)?,
+            path: &c_string(&path, &format!("{place}.path"))?,
+            arguments: Texts::new(arguments.iter().map(String::as_str), &format!("{place}.args"))?.strings(),
+            environment: own.as_ref().unwrap_or(inherited).strings(),
+            timeout: hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0),
+        });
+    }
     Ok(())
 }

@@ -14,7 +14,8 @@ use std::ffi::CString;
 const MS_REC: u32 = 0x4000;
 /// MS_SLAVE
 pub const MS_SLAVE: u32 = 1 << 19;
-const S_RW: u64 = attribute::RDONLY | attribute::NOSUID | attribute::NODEV | attribute::NOEXEC | attribute::NOSYMFOLLOW;
+const S_RW: u64 =
+    attribute::RDONLY | attribute::NOSUID | attribute::NODEV | attribute::NOEXEC | attribute::NOSYMFOLLOW;
 
 /// What an option does to the attributes of a mount.
 #[derive(Clone, Copy)]
@@ -148,7 +149,8 @@ impl Read {
     }
 
     fn option(&mut self, option: &str) {
-        let attribute = |name: &str| ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect);
+        let attribute =
+            |name: &str| ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect);
         if let Some(effect) = attribute(option) {
             self.atime_given |= matches!(effect, Effect::Atime(_));
             apply(effect, &mut self.set, &mut self.clear);
@@ -176,7 +178,9 @@ fn apply(effect: Effect, set: &mut u64, clear: &mut u64) {
     match effect {
         Effect::Set(bits) => (*set, *clear) = (*set | bits, *clear & !bits),
         Effect::Clear(bits) => (*set, *clear) = (*set & !bits, *clear | bits),
-        Effect::Atime(value) => (*set, *clear) = (*set & !attribute::ATIME | value, *clear | attribute::ATIME),
+        Effect::Atime(value) => {
+            (*set, *clear) = (*set & !attribute::ATIME | value, *clear | attribute::ATIME)
+        }
     }
 }
 
@@ -206,9 +210,24 @@ fn split_data(option: &str) -> Vec<String> {
 /// One mount, decided.
 #[derive(Clone, Debug)]
 enum One {
-    Filesystem { kind: CString, source: CString, options: Texts, inherit_mode: bool, copy_up: bool, ordinary: bool },
-    Bind { source: CString, read: Read, only_proc: bool, id_map: Option<IdMaps> },
-    Cgroup { fallback: CString },
+    Filesystem {
+        kind: CString,
+        source: CString,
+        options: Texts,
+        inherit_mode: bool,
+        copy_up: bool,
+        ordinary: bool,
+    },
+    Bind {
+        source: CString,
+        read: Read,
+        only_proc: bool,
+        id_map: Option<IdMaps>,
+    },
+    Cgroup {
+        fallback: CString,
+        bind: bool,
+    },
 }
 
 /// Where a decided mount goes.
@@ -232,6 +251,15 @@ impl Target {
             propagation: Numbers(&self.propagation),
         }
     }
+}
+
+/// What a mount's meaning depends on.
+struct Around<'a> {
+    bundle: &'a std::path::Path,
+    linux: &'a Linux,
+    /// What a cgroup mount shows when it has to be a bind.
+    cgroup: &'a str,
+    has_cgroup_namespace: bool,
 }
 
 /// All mounts, decided.
@@ -265,9 +293,21 @@ impl Decided {
         };
         let own = if spaces.has(namespaces::CGROUP) { cgroup.path.as_path() } else { "/".as_ref() };
         let own = options.cgroup_mount.join(own.strip_prefix("/").unwrap_or(own));
+        let around = Around {
+            bundle: &options.bundle,
+            linux,
+            cgroup: &own.to_string_lossy(),
+            has_cgroup_namespace: spaces.has(namespaces::CGROUP),
+        };
         for (n, mount) in spec.mounts.iter().flatten().enumerate() {
             let place = format!("mounts[{n}]");
-            decided.add(mount, &place, &own.to_string_lossy(), options, linux, warnings).context(place)?;
+            let destination = mount.destination.as_deref().unwrap_or_default();
+            if !destination.starts_with('/') {
+                warnings.push(format!(
+                    "{place}.destination: {destination:?} is not absolute; relative destinations are deprecated, using it as relative to /"
+                ));
+            }
+            decided.add(mount, destination, &around).context(place)?;
         }
         if let Some(directory) = &options.notify {
             decided.add_notify(&directory.to_string_lossy())?;
@@ -283,21 +323,7 @@ impl Decided {
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        mount: &Mount,
-        place: &str,
-        own_cgroup: &str,
-        options: &Options,
-        linux: &Linux,
-        warnings: &mut Vec<String>,
-    ) -> Result<()> {
-        let destination = mount.destination.as_deref().unwrap_or_default();
-        if !destination.starts_with('/') {
-            warnings.push(format!(
-                "{place}.destination: {destination:?} is not absolute; relative destinations are deprecated, using it as relative to /"
-            ));
-        }
+    fn add(&mut self, mount: &Mount, destination: &str, around: &Around<'_>) -> Result<()> {
         let path = clean(destination);
         let kind = mount.kind.as_deref().unwrap_or_default();
         let source = mount.source.as_deref().unwrap_or_default();
@@ -305,13 +331,15 @@ impl Decided {
         let bind = read.bind || kind == "bind";
         let is_proc = kind == "proc" && !bind;
         if path == "/" {
-            bail!("error mounting {source:?} to rootfs at {destination:?}: mountpoint is on the top of rootfs");
+            bail!(
+                "error mounting {source:?} to rootfs at {destination:?}: mountpoint is on the top of rootfs"
+            );
         }
         let in_proc = proc_rule(&path, bind, is_proc)
             .with_context(|| format!("error mounting {source:?} to rootfs at {destination:?}"))?;
         if bind {
-            let source = options.bundle.join(source).to_string_lossy().into_owned();
-            let id_map = id_map(mount, &read, linux)?;
+            let source = around.bundle.join(source).to_string_lossy().into_owned();
+            let id_map = id_map(mount, &read, around.linux)?;
             return self.add_bind(&path, &source, read, id_map, in_proc);
         }
         if read.id_map || mount.uid_mappings.is_some() || mount.gid_mappings.is_some() {
@@ -319,14 +347,27 @@ impl Decided {
         }
         if kind == "cgroup" {
             let target = Target::new(&path, &read, read.set, in_proc)?;
-            self.mounts.push((One::Cgroup { fallback: c_string(own_cgroup, "cgroup")? }, target));
+            self.mounts.push((
+                One::Cgroup {
+                    fallback: c_string(around.cgroup, "cgroup")?,
+                    bind: !around.has_cgroup_namespace,
+                },
+                target,
+            ));
             return Ok(());
         }
         self.has_procfs |= is_proc;
         self.add_filesystem(&path, kind, source, read, in_proc)
     }
 
-    fn add_bind(&mut self, path: &str, source: &str, read: Read, id_map: Option<IdMaps>, in_proc: bool) -> Result<()> {
+    fn add_bind(
+        &mut self,
+        path: &str,
+        source: &str,
+        read: Read,
+        id_map: Option<IdMaps>,
+        in_proc: bool,
+    ) -> Result<()> {
         if !read.data.is_empty() {
             bail!("options {:?}: bind mounts cannot have any filesystem-specific options applied", read.data);
         }
@@ -337,7 +378,14 @@ impl Decided {
         Ok(())
     }
 
-    fn add_filesystem(&mut self, path: &str, kind: &str, source: &str, mut read: Read, in_proc: bool) -> Result<()> {
+    fn add_filesystem(
+        &mut self,
+        path: &str,
+        kind: &str,
+        source: &str,
+        mut read: Read,
+        in_proc: bool,
+    ) -> Result<()> {
         if kind.is_empty() {
             bail!("type: a mount that is no bind needs one");
         }
@@ -410,8 +458,9 @@ impl Decided {
                         place,
                     });
                 }
-                One::Cgroup { fallback } => steps.push(&Step::CgroupMount {
+                One::Cgroup { fallback, bind } => steps.push(&Step::CgroupMount {
                     attributes: target.attributes,
+                    bind: *bind,
                     fallback,
                     mask_missing: self.mask_missing_cgroup,
                     place,
@@ -480,9 +529,14 @@ mod tests {
 
     #[test]
     fn paths_never_climb_above_the_top() {
-        for (path, expect) in
-            [("/a//b/./c/", "/a/b/c"), ("../../x", "/x"), ("", "/"), ("/..", "/"), ("/a/../../b", "/b"), ("x", "/x")]
-        {
+        for (path, expect) in [
+            ("/a//b/./c/", "/a/b/c"),
+            ("../../x", "/x"),
+            ("", "/"),
+            ("/..", "/"),
+            ("/a/../../b", "/b"),
+            ("x", "/x"),
+        ] {
             assert_eq!(clean(path), expect, "{path}");
         }
     }

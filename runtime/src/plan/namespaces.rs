@@ -63,7 +63,9 @@ impl IdMaps {
                 text
             })
         };
-        let outside = |maps: &[LinuxIdMapping]| maps.iter().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id());
+        let outside = |maps: &[LinuxIdMapping]| {
+            maps.iter().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id())
+        };
         Self { uids: text(uids), gids: text(gids), deny_set_groups, root: (outside(uids), outside(gids)) }
     }
 }
@@ -100,7 +102,11 @@ impl Decided {
         for (n, namespace) in linux.namespaces.iter().flatten().enumerate() {
             let kind = flag(namespace.typ());
             if new & kind != 0 || joined.iter().any(|(known, _)| *known == kind) {
-                bail!("malformed spec file: duplicated ns {{{:?} {:?}}}", namespace.typ().to_string(), namespace.path());
+                bail!(
+                    "malformed spec file: duplicated ns {{{:?} {:?}}}",
+                    namespace.typ().to_string(),
+                    namespace.path()
+                );
             }
             match facts.namespaces.get(n).copied().flatten() {
                 Some(_) => joined.push((kind, n)),
@@ -155,7 +161,9 @@ impl Decided {
             bail!("unable to set domainname without a private UTS namespace");
         }
         let hidden = [&linux.masked_paths, &linux.readonly_paths];
-        if hidden.iter().any(|paths| paths.as_ref().is_some_and(|paths| !paths.is_empty())) && !self.has(MOUNT) {
+        if hidden.iter().any(|paths| paths.as_ref().is_some_and(|paths| !paths.is_empty()))
+            && !self.has(MOUNT)
+        {
             bail!("unable to restrict sys entries without a private MNT namespace");
         }
         if linux.time_offsets.as_ref().is_some_and(|offsets| !offsets.is_empty()) && !self.is_new(TIME) {
@@ -240,7 +248,9 @@ impl Decided {
     fn join(&self, steps: &mut Steps) {
         let late = |(kind, _): &&Joined| *kind == USER;
         let deferrable = self.joined(USER).is_some();
-        for (kind, place) in self.joined.iter().filter(|joined| !late(joined)).chain(self.joined.iter().filter(late)) {
+        for (kind, place) in
+            self.joined.iter().filter(|joined| !late(joined)).chain(self.joined.iter().filter(late))
+        {
             let descriptor = steps.slot(Slot::Namespace(*place));
             steps.push(&Step::Join { kinds: *kind, descriptor, deferrable: deferrable && *kind != USER });
         }

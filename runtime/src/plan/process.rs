@@ -75,9 +75,12 @@ pub struct Decided {
 
 impl Decided {
     /// Decides; `more` is added to the environment.
-    pub fn new(process: &Process, bounds: Bounds, more: &[String], warnings: &mut Vec<String>) -> Result<Self> {
-        let arguments = process.args.as_deref().unwrap_or_default();
-        let Some(name) = arguments.first() else { bail!("{}", phrase::NO_ARGS) };
+    pub fn new(
+        process: &Process,
+        bounds: Bounds,
+        more: &[String],
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let cwd = process.cwd.as_deref().unwrap_or_default();
         if cwd.is_empty() {
             bail!("{}", phrase::NO_CWD);
@@ -85,6 +88,8 @@ impl Decided {
         if !cwd.starts_with('/') {
             bail!("{}", phrase::RELATIVE_CWD);
         }
+        let arguments = process.args.as_deref().unwrap_or_default();
+        let Some(name) = arguments.first() else { bail!("{}", phrase::NO_ARGS) };
         let nobody = User::default();
         let user = process.user.as_ref().unwrap_or(&nobody);
         let uid = user.uid.unwrap_or(0);
@@ -212,7 +217,10 @@ impl Decided {
 
     /// The last step.
     pub fn execute(&self, steps: &mut Steps) {
-        steps.push(&Step::Exec { arguments: self.arguments.strings(), environment: self.environment.strings() });
+        steps.push(&Step::Exec {
+            arguments: self.arguments.strings(),
+            environment: self.environment.strings(),
+        });
     }
 }
 
@@ -398,7 +406,8 @@ mod tests {
     #[test]
     fn the_last_value_of_a_variable_wins_at_its_own_place() {
         let texts = environment(&["A=1", "B=2", "A=3", "HOME="]);
-        let shown: Vec<_> = texts.texts.strings().iter().map(|text| text.to_string_lossy().into_owned()).collect();
+        let shown: Vec<_> =
+            texts.texts.strings().iter().map(|text| text.to_string_lossy().into_owned()).collect();
         assert_eq!(shown, ["B=2", "A=3"]);
         assert!(!texts.has_home);
     }
@@ -406,7 +415,12 @@ mod tests {
     #[test]
     fn a_bare_name_is_looked_for_in_absolute_directories_only() {
         let found = |name, path| {
-            candidates(name, path).unwrap().strings().iter().map(|c| c.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+            candidates(name, path)
+                .unwrap()
+                .strings()
+                .iter()
+                .map(|c| c.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(found("sh", Some("/bin::.:/usr/bin")), ["/bin/sh", "/usr/bin/sh"]);
         assert_eq!(found("./sh", Some("/bin")), ["./sh"]);

@@ -32,14 +32,15 @@ pub fn enter(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) 
         steps.push(&Step::Propagation { flags });
     }
     let path = std::ffi::CString::new(facts.rootfs.as_os_str().as_bytes())
-        .map_err(|_| crate::error::Error::new("root.path: contains a NUL byte"))?;
+        .map_err(|_| crate::error::Error::new("root.path: contains a null byte"))?;
     steps.push(&Step::Root { path: &path, parent_private: flags & MS_SHARED != 0 });
     Ok(())
 }
 
 /// Masked and read-only paths, and the rootfs itself.
 pub fn hide(steps: &mut Steps, spec: &Spec, linux: &Linux, spaces: &Decided) -> Result<()> {
-    let path = |path: &str, list: &str, n: usize| c_string(&mounts::clean(path), &format!("linux.{list}[{n}]"));
+    let path =
+        |path: &str, list: &str, n: usize| c_string(&mounts::clean(path), &format!("linux.{list}[{n}]"));
     for (n, readonly) in linux.readonly_paths.iter().flatten().enumerate() {
         steps.push(&Step::ReadOnly { path: &path(readonly, "readonlyPaths", n)? });
     }

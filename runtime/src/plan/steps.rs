@@ -93,7 +93,7 @@ impl Steps {
 
 /// `text` as a C string; a NUL inside is an error at `place`.
 pub fn c_string(text: &str, place: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::new(format!("{place}: {text:?} contains a NUL byte")))
+    CString::new(text).map_err(|_| Error::new(format!("{place}: {text:?} contains a null byte")))
 }
 
 /// Strings for a step, each with its NUL.
@@ -113,7 +113,7 @@ impl Texts {
     /// Appends one.
     pub fn push(&mut self, text: &str, place: impl FnOnce() -> String) -> Result<()> {
         if text.contains('\0') {
-            return Err(Error::new(format!("{}: {text:?} contains a NUL byte", place())));
+            return Err(Error::new(format!("{}: {text:?} contains a null byte", place())));
         }
         self.0.extend_from_slice(text.as_bytes());
         self.0.push(0);
@@ -144,7 +144,13 @@ mod tests {
         assert_eq!(steps.slot(Slot::Fifo), fifo);
         let written = [
             Step::Undumpable {},
-            Step::Hook { path: c"/h", arguments: texts.strings(), environment: Strings(&[]), timeout: 7 },
+            Step::Hook {
+                name: c"hook #0",
+                path: c"/h",
+                arguments: texts.strings(),
+                environment: Strings(&[]),
+                timeout: 7,
+            },
             Step::Identity { uid: 1, gid: 2, groups: Numbers(&groups), set_groups: true },
             Step::Seccomp { program: &[1, 2, 3], flags: 4, notify: false },
             Step::Lookup { name: c"sh", candidates: texts.strings(), home_of: -1 },
@@ -164,7 +170,8 @@ mod tests {
         steps.push(&Step::Hostname { name: b"name" });
         let order = steps.order(3, &[1]);
         for length in 0..order.len() {
-            let whole = Order::read(&order[..length]).map(|order| order.map(|step| step.is_ok()).collect::<Vec<_>>());
+            let whole =
+                Order::read(&order[..length]).map(|order| order.map(|step| step.is_ok()).collect::<Vec<_>>());
             assert!(matches!(whole.as_deref(), Err(_) | Ok([] | [false])), "{length}");
         }
     }

@@ -25,7 +25,18 @@ pub fn write(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) 
 
 fn path(key: &str) -> String {
     match key.find(['.', '/']).map(|at| &key[at..=at]) {
-        Some(".") => key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+        Some(".") => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     }
 }
@@ -35,7 +46,8 @@ fn check(key: &str, path: &str, spaces: &Decided, facts: &Facts) -> Result<()> {
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         bail!("linux.sysctl: {key:?} is not the name of a kernel parameter");
     }
-    let ipc = dotted.strip_prefix("kernel.").is_some_and(|name| IPC.contains(&name)) || dotted.starts_with("fs.mqueue.");
+    let ipc = dotted.strip_prefix("kernel.").is_some_and(|name| IPC.contains(&name))
+        || dotted.starts_with("fs.mqueue.");
     if ipc {
         if !spaces.has(namespaces::IPC) {
             bail!("sysctl {dotted:?} is not allowed in the hosts ipc namespace");
@@ -43,7 +55,8 @@ fn check(key: &str, path: &str, spaces: &Decided, facts: &Facts) -> Result<()> {
         return Ok(());
     }
     if dotted.starts_with("net.") {
-        let joined = spaces.joined(namespaces::NETWORK).and_then(|n| facts.namespaces.get(n).copied().flatten());
+        let joined =
+            spaces.joined(namespaces::NETWORK).and_then(|n| facts.namespaces.get(n).copied().flatten());
         if !spaces.has(namespaces::NETWORK) || joined == Some(facts.own_network) {
             bail!("sysctl {dotted:?} not allowed in host network namespace");
         }
@@ -57,7 +70,9 @@ fn check(key: &str, path: &str, spaces: &Decided, facts: &Facts) -> Result<()> {
     }
     match dotted.as_str() {
         "kernel.domainname" if spaces.has(namespaces::UTS) => Ok(()),
-        "kernel.domainname" => bail!("sysctl {dotted:?} is not allowed as it conflicts with the hosts uts namespace"),
+        "kernel.domainname" => {
+            bail!("sysctl {dotted:?} is not allowed as it conflicts with the hosts uts namespace")
+        }
         "kernel.hostname" => {
             bail!("sysctl {dotted:?} is not allowed as it conflicts with the OCI \"hostname\" field")
         }

@@ -22,10 +22,16 @@ impl<'a> List<'a> {
     /// # Errors
     /// ENOMEM when there is no memory for the pointers.
     pub fn with_capacity(capacity: usize) -> Result<Self, Errno> {
-        let bytes = capacity.checked_add(1).and_then(|n| n.checked_mul(size_of::<usize>())).ok_or(Errno::NOMEM)?;
+        let bytes =
+            capacity.checked_add(1).and_then(|n| n.checked_mul(size_of::<usize>())).ok_or(Errno::NOMEM)?;
         // SAFETY: a fresh private mapping at an address of the kernel's choice overlaps nothing.
         let first = unsafe {
-            mmap_anonymous(core::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+            mmap_anonymous(
+                core::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
         }?;
         Ok(Self { first: first.cast(), capacity, length: 0, strings: PhantomData })
     }
@@ -55,7 +61,8 @@ pub fn execve(path: &CStr, arguments: &List<'_>, environment: &List<'_>) -> Errn
     // SAFETY: the path ends in NUL; both lists end in a null pointer (fresh mappings are zero and one slot is never
     // written), and their strings live as long as the lists. On success nothing of this program is left.
     let result = unsafe {
-        let registers = [path.as_ptr() as usize, arguments.first as usize, environment.first as usize, 0, 0, 0];
+        let registers =
+            [path.as_ptr() as usize, arguments.first as usize, environment.first as usize, 0, 0, 0];
         syscall(EXECVE, registers)
     };
     result.err().unwrap_or(Errno::INVAL)

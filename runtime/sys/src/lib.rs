@@ -2,9 +2,9 @@
 //! function. Used by the runtime and, without std and libc, by init.
 #![no_std]
 
+pub mod bpf;
 #[cfg(feature = "entry")]
 pub mod entry;
-pub mod bpf;
 pub mod exec;
 pub mod fd;
 pub mod fork;

@@ -38,6 +38,8 @@ pub fn unshare(kinds: u32) -> Result<(), Errno> {
 pub fn kind(fd: impl AsFd) -> Result<u32, Errno> {
     const NS_GET_NSTYPE: usize = 0xb703;
     // SAFETY: the request takes no argument and touches no memory.
-    let kind = unsafe { syscall(crate::number::IOCTL, [fd.as_fd().as_raw_fd() as usize, NS_GET_NSTYPE, 0, 0, 0, 0]) }?;
+    let kind = unsafe {
+        syscall(crate::number::IOCTL, [fd.as_fd().as_raw_fd() as usize, NS_GET_NSTYPE, 0, 0, 0, 0])
+    }?;
     Ok(kind as u32)
 }

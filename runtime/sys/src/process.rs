@@ -1,6 +1,6 @@
 //! Attributes of the calling process that rustix has no call for.
 
-use crate::number::{GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, SCHED_SETATTR, SETGROUPS, SET_MEMPOLICY};
+use crate::number::{GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, SCHED_SETATTR, SET_MEMPOLICY, SETGROUPS};
 use crate::raw::syscall;
 use core::ffi::CStr;
 use rustix::io::Errno;

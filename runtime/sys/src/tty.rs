@@ -17,7 +17,9 @@ const PEER_FLAGS: usize = 0o2 | 0o400 | 0o2_000_000; // O_RDWR | O_NOCTTY | O_CL
 pub fn unlock(master: impl AsFd) -> Result<(), Errno> {
     let lock: i32 = 0;
     // SAFETY: the kernel reads one int that outlives the call.
-    unsafe { syscall(IOCTL, [master.as_fd().as_raw_fd() as usize, TIOCSPTLCK, &raw const lock as usize, 0, 0, 0]) }?;
+    unsafe {
+        syscall(IOCTL, [master.as_fd().as_raw_fd() as usize, TIOCSPTLCK, &raw const lock as usize, 0, 0, 0])
+    }?;
     Ok(())
 }
 
@@ -27,7 +29,8 @@ pub fn unlock(master: impl AsFd) -> Result<(), Errno> {
 /// Those of ioctl_tty(2).
 pub fn peer(master: impl AsFd) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes numbers and answers a new descriptor that nobody else owns.
-    let fd = unsafe { syscall(IOCTL, [master.as_fd().as_raw_fd() as usize, TIOCGPTPEER, PEER_FLAGS, 0, 0, 0]) }?;
+    let fd =
+        unsafe { syscall(IOCTL, [master.as_fd().as_raw_fd() as usize, TIOCGPTPEER, PEER_FLAGS, 0, 0, 0]) }?;
     Ok(crate::fd::adopt(fd as i32))
 }
 

@@ -1,0 +1,95 @@
+//! The program that the tests run inside containers: it reports what it sees there, as JSON, or tries something
+//! and reports what the kernel said. It is static, and all that most rootfs hold.
+//!
+//! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
+//! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `complain TEXT`, `cat`, `die`, `crowd N`,
+//! `fork`, `terminal`.
+
+mod attempt;
+mod report;
+
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let text = args[1..].join(" ");
+    match args.first().map_or("", String::as_str) {
+        "report" => say(&report::everything().to_string()),
+        "try" => {
+            let results: Vec<_> = args[1..].split(|a| a == ",").map(attempt::attempt).collect();
+            say(&json!(results).to_string());
+        }
+        "wait" => wait(),
+        "exit" => return ExitCode::from(text.parse::<u8>().unwrap_or(99)),
+        "print" => say(&text),
+        "complain" => eprintln!("{text}"),
+        "cat" => cat(),
+        "die" => std::process::abort(),
+        "crowd" => {
+            crowd(text.parse().unwrap_or(1));
+            wait();
+        }
+        // Leaves a child behind and goes.
+        "fork" => crowd(1),
+        "terminal" => terminal(),
+        other => {
+            eprintln!("probe: {other:?} is nothing it can do");
+            return ExitCode::from(98);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    // A reader that is gone is the test's business.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+}
+
+/// Every signal that can be waited for is told; SIGTERM ends it.
+fn wait() {
+    let all = SigSet::all();
+    all.thread_block().expect("signals can be blocked");
+    say("ready");
+    while let Ok(signal) = all.wait() {
+        match signal {
+            Signal::SIGTERM => return,
+            Signal::SIGCHLD => {}
+            other => say(&format!("signal {other}")),
+        }
+    }
+}
+
+fn crowd(count: usize) {
+    for _ in 0..count {
+        Command::new("/proc/self/exe").arg("wait").spawn().expect("a child");
+    }
+}
+
+fn cat() {
+    let mut text = String::new();
+    let _ = std::io::stdin().read_to_string(&mut text);
+    say(text.trim_end());
+}
+
+/// Shows the terminal, then its size again whenever it changes, and echoes lines until `quit`.
+fn terminal() {
+    let mut winch = SigSet::empty();
+    winch.add(Signal::SIGWINCH);
+    winch.thread_block().expect("signals can be blocked");
+    std::thread::spawn(move || {
+        while winch.wait().is_ok() {
+            say(&format!("resized {}", report::size()));
+        }
+    });
+    say(&report::terminal().to_string());
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        if line == "quit" {
+            break;
+        }
+        say(&format!("line {line}"));
+    }
+}

@@ -1,0 +1,147 @@
+//! The container's cgroup: where it is, what lives in it, and what the host's controllers allow to limit.
+
+use pintle_tests::*;
+use std::fs;
+
+#[test]
+fn every_process_is_in_the_containers_cgroup() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "crowd", "2"]);
+        let c = t.start(&b);
+        wait_for("all three", || c.stdout().matches("ready").count() == 3);
+        let procs = fs::read_to_string(cgroup_of(c.pid()).join("cgroup.procs")).unwrap();
+        assert_eq!(procs.lines().count(), 3);
+    });
+}
+
+#[test]
+fn the_path_is_as_asked() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let name = t.id();
+        b.args(&["/probe", "wait"]).set("/linux/cgroupsPath", json!(format!("/{name}/inner")));
+        let c = t.start(&b);
+        let cgroup = cgroup_of(c.pid());
+        assert!(cgroup.ends_with(format!("{name}/inner")), "{}", cgroup.display());
+        t.call(["delete", "--force", &c.id]).ok();
+        assert!(!cgroup.exists());
+        let _ = fs::remove_dir(cgroup.parent().unwrap());
+    });
+}
+
+#[test]
+fn a_created_container_is_in_its_cgroup_already() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let c = t.create(&t.bundle());
+        assert!(cgroup_of(c.pid()).ends_with(&c.id));
+    });
+}
+
+#[test]
+fn sub_cgroups_are_removed_with_the_container() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let cgroup = cgroup_of(c.pid());
+        fs::create_dir_all(cgroup.join("a/b")).unwrap();
+        t.call(["delete", "--force", &c.id]).ok();
+        assert!(!cgroup.exists());
+    });
+}
+
+#[test]
+fn ps_sees_sub_cgroups() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let sub = cgroup_of(c.pid()).join("sub");
+        fs::create_dir(&sub).unwrap();
+        c.exec_with(&["--detach", "--cgroup", "sub"], &["/probe", "wait"]).ok();
+        assert_eq!(t.call(["ps", "-f", "json", &c.id]).ok().json().as_array().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_failed_create_leaves_no_cgroup() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let name = t.id();
+        b.args(&["nothing"]).set("/linux/cgroupsPath", json!(format!("/{name}")));
+        t.try_create(&b).fails(1, "not found");
+        assert!(!cgroup_mount().join(name).exists());
+    });
+}
+
+#[test]
+fn hugetlb_limits_are_set() {
+    behaviour(|| {
+        needs_controller("hugetlb");
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "wait"]);
+        b.set("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 4_194_304}]));
+        let c = t.start(&b);
+        let text = fs::read_to_string(cgroup_of(c.pid()).join("hugetlb.2MB.max")).unwrap();
+        assert_eq!(text.trim(), "4194304");
+    });
+}
+
+#[test]
+fn limits_are_set_where_the_host_has_the_controller() {
+    let cases = [
+        ("pids", json!({"pids": {"limit": 42}}), "pids.max", "42"),
+        ("memory", json!({"memory": {"limit": 67_108_864}}), "memory.max", "67108864"),
+        ("cpu", json!({"cpu": {"quota": 50_000, "period": 100_000}}), "cpu.max", "50000 100000"),
+    ];
+    rows(cases.map(|(n, r, f, v)| (n, (n, r, f, v))), |(controller, resources, file, value)| {
+        needs_controller(controller);
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "wait"]).set("/linux/resources", resources);
+        let c = t.start(&b);
+        assert_eq!(fs::read_to_string(cgroup_of(c.pid()).join(file)).unwrap().trim(), value);
+    });
+}
+
+#[test]
+fn unified_values_are_written_as_they_are() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "wait"]).set("/linux/resources/unified", json!({"cgroup.max.depth": "7"}));
+        let c = t.start(&b);
+        assert_eq!(fs::read_to_string(cgroup_of(c.pid()).join("cgroup.max.depth")).unwrap().trim(), "7");
+    });
+}
+
+#[test]
+fn update_of_a_missing_controller_is_refused() {
+    behaviour(|| {
+        let text = fs::read_to_string(cgroup_mount().join("cgroup.controllers")).unwrap_or_default();
+        if text.contains("pids") {
+            skip("the unified hierarchy has the pids controller");
+        }
+        let t = Sandbox::new();
+        t.call(["update", "--pids-limit", "5", &t.waiting().id]).fails(1, "pids.max");
+    });
+}
+
+#[test]
+fn update_reads_a_file_or_stdin() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let c = t.waiting();
+        t.call(["update", "--resources", "/nothing/here", &c.id]).fails(1, "no such file or directory");
+        let file = t.dir.join("resources.json");
+        fs::write(&file, "{}").unwrap();
+        t.call(["update", "--resources", &file.to_string_lossy(), &c.id]).ok();
+        let mut command = t.command();
+        command.args(["update", "--resources", "-", &c.id]).stdin(fs::File::open(&file).unwrap());
+        t.finish(command).ok();
+    });
+}

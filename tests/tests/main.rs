@@ -1,0 +1,20 @@
+//! The subjects, one file each.
+
+mod cgroup;
+mod cli;
+mod cve;
+mod devices;
+mod errors;
+mod exec;
+mod fds;
+mod hooks;
+mod hostile;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod seccomp;
+mod signals;
+mod state_and_list;
+mod terminal;
