@@ -51,7 +51,7 @@ check clippy --quiet --workspace --all-targets -- -D warnings
 # What only init's image uses: the package outside the workspace, and the start of a program without libc.
 check clippy --quiet --manifest-path $image --target-dir target/image -- -D warnings
 check clippy --quiet -p pintle-sys --features entry -- -D warnings
-tests cargo test --quiet --workspace --exclude pintle-tests
+tests cargo test --quiet --no-fail-fast --workspace --exclude pintle-tests
 if [ "$(id -u)" = 0 ]; then
 	tests tests/run.sh pintle
 elif sudo -n true 2>/dev/null; then
