@@ -137,6 +137,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         rootless: context.rootless,
         notify: options.notify_socket.as_ref().map(|_| state::notify_directory(context, &options.id)),
         environment: context.environment.clone(),
+        terminal_size: if purpose == Purpose::Foreground { terminal::size() } else { (0, 0) },
         cgroup_mount: layout.mount.clone(),
     }
 }
