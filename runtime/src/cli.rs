@@ -185,7 +185,12 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> std::result::Result<u8, 
         return Err(Failure::misuse(error, "Incorrect Usage.", &help::verb(verb)));
     }
     let context = globals::context(&globals)?;
-    log::debug(format_args!("pintle {}: {} {context:?}", env!("CARGO_PKG_VERSION"), verb.name));
+    log::debug(format_args!(
+        "pintle {}: {} below {}",
+        env!("CARGO_PKG_VERSION"),
+        verb.name,
+        context.root.display()
+    ));
     (verb.run)(&context, &arguments).map_err(|error| Failure { error, usage: None, code: verb.failure })
 }
 

@@ -24,6 +24,8 @@ pub struct Host {
     pub capabilities: u64,
     /// This process is inside a user namespace other than the machine's first.
     pub in_user_namespace: bool,
+    /// SELinux is there.
+    pub selinux: bool,
     /// /proc/kcore exists, so /dev/core can point to it.
     pub kcore: bool,
     /// Where the runtime's own cgroup is, if the cgroup's path depends on it.
@@ -53,6 +55,7 @@ impl Host {
             egid: rustix::process::getegid().as_raw(),
             capabilities: held.permitted.bits(),
             in_user_namespace: in_user_namespace()?,
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
             own_cgroup: String::new(),
         })

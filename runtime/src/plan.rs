@@ -61,6 +61,8 @@ pub struct Plan {
     pub birth: Birth,
     /// The container's cgroup.
     pub cgroup: cgroup::Plan,
+    /// The user (outside) who may make cgroups below it (config-linux.md, "Cgroup ownership").
+    pub cgroup_owner: Option<u32>,
     /// What the parent does for init and afterwards.
     pub hooks: hooks::OfRuntime,
     /// What later verbs need to know.
@@ -217,6 +219,8 @@ impl Plan {
         hooks.start_container(&mut steps, decided.environment())?;
         decided.execute(&mut steps);
 
+        let delegated = spaces.is_new(namespaces::CGROUP) && mounts.writable_cgroup;
+        let cgroup_owner = delegated.then(|| spaces.outside(decided.uid()));
         let saved = Saved {
             namespaces: spaces.kinds(),
             process: process.clone(),
@@ -244,6 +248,7 @@ impl Plan {
                 terminal: decided.terminal,
             },
             cgroup,
+            cgroup_owner,
             hooks: hooks.of_runtime,
             saved,
             warnings,

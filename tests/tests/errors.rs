@@ -231,7 +231,7 @@ fn a_program_that_cannot_be_found_is_told_by_create_already() {
 
 #[test]
 fn an_execve_that_fails_is_told_on_the_containers_own_stderr() {
-    let cases: [(&str, Edit, &str); 4] = [
+    let cases: [(&str, Edit, &str); 3] = [
         (
             "missing interpreter",
             |b| b.file("/s", "#!/nothing\n", 0o755).args(&["/s"]),
@@ -243,7 +243,6 @@ fn an_execve_that_fails_is_told_on_the_containers_own_stderr() {
             |b| b.set("/process/args", json!(["/probe", "a".repeat(200_000)])),
             "exec /probe: argument list too long\n",
         ),
-        ("a NUL", |b| b.args(&["/probe", "a\0b"]), "exec /probe: invalid argument\n"),
     ];
     rows(cases.map(|(n, e, text)| (n, (e, text))), |(edit, text)| {
         let t = Sandbox::new();
@@ -354,7 +353,7 @@ fn values_of_the_process_are_checked() {
         (
             "I/O class",
             |b| b.set("/process/ioPriority", json!({"class": "FOO", "priority": 1})),
-            "invalid ioPriority.Class: \"FOO\"",
+            "process.ioPriority.class: unknown variant `FOO`",
         ),
         (
             "I/O priority",
@@ -380,12 +379,12 @@ fn values_of_linux_are_checked() {
         (
             "personality",
             |b| b.set("/linux/personality", json!({"domain": "FOO"})),
-            "invalid personality domain FOO",
+            "linux.personality.domain: unknown variant `FOO`",
         ),
         (
             "device type",
             |b| b.set("/linux/devices", json!([{"path": "/dev/foo", "type": "z", "major": 1, "minor": 3}])),
-            "invalid device type \"z\"",
+            "linux.devices[0].type: unknown variant `z`",
         ),
         (
             "unified name",

@@ -4,7 +4,7 @@ use super::{Context, delete};
 use crate::bail;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Result, phrase};
-use crate::host::{self, Host};
+use crate::host::{self, Host, Opened};
 use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Foreground};
 use crate::launch::{mount_maps, serve};
@@ -83,14 +83,7 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     log::phase("command-line");
     state::check_id(&options.id)?;
     let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
-    let spec = spec::load(&options.bundle)?;
-    log::phase("config");
-    let layout = Layout::find()?;
-    let host = host(&spec)?;
-    let (facts, opened) = host::survey(&spec, &options.bundle)?;
-    let rootfs = facts.rootfs.clone();
-    log::phase("host");
-    let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
+    let Decision { plan, layout, opened, rootfs } = decide(context, options, purpose)?;
     check_terminal(plan.birth.terminal, options, purpose)?;
     plan.warnings.iter().for_each(log::warn);
     log::phase("plan");
@@ -113,6 +106,30 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         Ok((child, foreground)) => Ok(Born { container: birth.container, child, foreground }),
         Err(error) => Err(birth.take_back(error)),
     }
+}
+
+/// What was decided, and what the decision was taken from.
+pub struct Decision {
+    /// Everything that will be done.
+    pub plan: Plan,
+    layout: Layout,
+    opened: Opened,
+    rootfs: PathBuf,
+}
+
+/// Reads, looks and decides; nothing is made yet.
+///
+/// # Errors
+/// What in config.json can't be done, on this machine or at all.
+pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<Decision> {
+    let spec = spec::load(&options.bundle)?;
+    log::phase("config");
+    let layout = Layout::find()?;
+    let host = host(&spec)?;
+    let (facts, opened) = host::survey(&spec, &options.bundle)?;
+    log::phase("host");
+    let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
+    Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
 }
 
 fn host(spec: &spec::Spec) -> Result<Host> {
@@ -161,7 +178,7 @@ struct Birth<'a> {
 }
 
 impl Birth<'_> {
-    fn give(&mut self, layout: &Layout, opened: &host::Opened) -> Result<(Child, Option<Foreground>)> {
+    fn give(&mut self, layout: &Layout, opened: &Opened) -> Result<(Child, Option<Foreground>)> {
         self.container.save()?;
         self.container.save_filter()?;
         log::phase("state");
@@ -228,7 +245,10 @@ impl Birth<'_> {
                 container.save()
             },
             meanwhile: &mut || match &self.cgroup {
-                Some(cgroup) => cgroup.restrict_devices(&self.plan.cgroup.devices),
+                Some(cgroup) => {
+                    cgroup.restrict_devices(&self.plan.cgroup.devices)?;
+                    self.plan.cgroup_owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
+                }
                 None => Ok(()),
             },
             hooks: &mut |pid| {

@@ -1,10 +1,38 @@
-//! `plan`: what `create` would do for a bundle, as text for people.
+//! `plan`: what `create` would do for a bundle, as text for people: nothing of it is done.
 
-use super::Context;
-use crate::error::{Error, Result};
+use super::{Context, create};
+use crate::error::Result;
+use crate::plan::Plan;
+use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the steps for the bundle, one per line.
-pub fn print(_context: &Context, _bundle: &Path) -> Result<String> {
-    Err(Error::new("plan: not built yet"))
+/// The cgroup, the namespaces, and the steps of init in their order, numbered as errors number them.
+///
+/// # Errors
+/// What `create` would refuse before it makes anything.
+pub fn print(context: &Context, bundle: &Path) -> Result<String> {
+    let options =
+        create::Options { id: "ID".into(), bundle: bundle.to_owned(), ..create::Options::default() };
+    let decision = create::decide(context, &options, create::Purpose::Create)?;
+    Ok(text(&decision.plan))
+}
+
+fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        let _infallible = writeln!(text, "{words}");
+    };
+    line(format_args!("cgroup      {}", plan.cgroup.path.display()));
+    for write in &plan.cgroup.limits.writes {
+        line(format_args!("  {write:?}"));
+    }
+    line(format_args!("clone3      namespaces {:#x}", plan.birth.namespaces));
+    if let Some(maps) = &plan.birth.id_maps {
+        line(format_args!("uid map     {}", maps.uids.trim_end().replace('\n', ", ")));
+        line(format_args!("gid map     {}", maps.gids.trim_end().replace('\n', ", ")));
+    }
+    plan.birth.steps.each(|index, step| line(format_args!("{index:3}  {step:?}")));
+    plan.warnings.iter().for_each(|warning| line(format_args!("warning     {warning}")));
+    text
 }

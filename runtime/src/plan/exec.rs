@@ -39,7 +39,7 @@ pub fn plan(
 ) -> Result<Birth> {
     let has = |kind| saved.namespaces & kind != 0;
     let capabilities = if has(namespaces::USER) { u64::MAX } else { host.capabilities };
-    let bounds = Bounds { capabilities, set_groups: saved.set_groups };
+    let bounds = Bounds { capabilities, set_groups: saved.set_groups, selinux: host.selinux };
     let mut decided = Decided::new(process, bounds, &listen_environment(options.listen_fds), warnings)?;
     decided.capabilities.add(options.more_capabilities & capabilities);
 

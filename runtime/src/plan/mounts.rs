@@ -271,6 +271,8 @@ pub struct Decided {
     pub makes_dev: bool,
     /// One of the mounts is a new procfs.
     pub has_procfs: bool,
+    /// The container sees its cgroup writable.
+    pub writable_cgroup: bool,
     mask_missing_cgroup: bool,
 }
 
@@ -289,6 +291,7 @@ impl Decided {
             seals: Vec::new(),
             makes_dev: true,
             has_procfs: false,
+            writable_cgroup: false,
             mask_missing_cgroup: options.rootless,
         };
         let own = if spaces.has(namespaces::CGROUP) { cgroup.path.as_path() } else { "/".as_ref() };
@@ -346,6 +349,7 @@ impl Decided {
             bail!("id-mapped mounts are only possible for bind mounts");
         }
         if kind == "cgroup" {
+            self.writable_cgroup |= path == "/sys/fs/cgroup" && read.set & attribute::RDONLY == 0;
             let target = Target::new(&path, &read, read.set, in_proc)?;
             self.mounts.push((
                 One::Cgroup {

@@ -197,6 +197,13 @@ impl Decided {
         self.mapped_uids.as_deref().is_none_or(|maps| covers(maps, uid))
     }
 
+    /// The user outside that `uid` inside is.
+    pub fn outside(&self, uid: u32) -> u32 {
+        let maps = self.mapped_uids.as_deref().unwrap_or_default();
+        let offset = |map: &LinuxIdMapping| uid.checked_sub(map.container_id()).filter(|n| *n < map.size());
+        maps.iter().find_map(|map| Some(map.host_id() + offset(map)?)).unwrap_or(uid)
+    }
+
     /// The same for a group.
     pub fn maps_gid(&self, gid: u32) -> bool {
         self.mapped_gids.as_deref().is_none_or(|maps| covers(maps, gid))

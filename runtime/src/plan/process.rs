@@ -41,6 +41,8 @@ pub struct Bounds {
     pub capabilities: u64,
     /// setgroups(2) is allowed.
     pub set_groups: bool,
+    /// The machine runs SELinux.
+    pub selinux: bool,
 }
 
 impl Bounds {
@@ -48,7 +50,7 @@ impl Bounds {
     pub fn new(host: &Host, spaces: &Spaces) -> Self {
         // A user namespace's root has them all.
         let capabilities = if spaces.has(namespaces::USER) { u64::MAX } else { host.capabilities };
-        Self { capabilities, set_groups: spaces.can_set_groups }
+        Self { capabilities, set_groups: spaces.can_set_groups, selinux: host.selinux }
     }
 }
 
@@ -103,6 +105,10 @@ impl Decided {
         let user = process.user.as_ref().unwrap_or(&nobody);
         let uid = user.uid.unwrap_or(0);
         let environment = Environment::new(process.env.as_deref().unwrap_or_default(), more)?;
+        let selinux = process.selinux_label.clone().filter(|label| !label.is_empty());
+        if selinux.is_some() && !bounds.selinux {
+            bail!("selinux label is specified in config, but selinux is disabled or not supported");
+        }
         let groups = user.additional_gids.as_deref().unwrap_or_default();
         if !groups.is_empty() && !bounds.set_groups {
             bail!("process.user.additionalGids: cannot set any additional groups in a rootless container");
@@ -123,7 +129,7 @@ impl Decided {
             capabilities: Sets::new(process.capabilities.as_ref(), bounds.capabilities, warnings),
             no_new_privileges: process.no_new_privileges.unwrap_or(false),
             apparmor: process.apparmor_profile.clone().filter(|profile| !profile.is_empty()),
-            selinux: process.selinux_label.clone().filter(|label| !label.is_empty()),
+            selinux,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
             scheduler: process.scheduler.clone().map(checked_scheduler).transpose()?,
             terminal: process.terminal.unwrap_or(false),
@@ -142,6 +148,11 @@ impl Decided {
             bail!("process.user.gid: {} is not mapped in the container's user namespace", self.gid);
         }
         Ok(())
+    }
+
+    /// The user inside.
+    pub fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// The environment, for hooks that bring none.
@@ -293,7 +304,7 @@ fn candidates(name: &str, path: Option<&str>) -> Result<Texts> {
 fn oom_score_adj(process: &Process) -> Result<Option<i32>> {
     match process.oom_score_adj {
         Some(score) if !(-1000..=1000).contains(&score) => {
-            bail!("process.oomScoreAdj: {score} is not between -1000 and 1000")
+            bail!("process.oomScoreAdj: {score}: invalid argument, it is not between -1000 and 1000")
         }
         score => Ok(score),
     }
