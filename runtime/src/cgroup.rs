@@ -114,11 +114,6 @@ impl Cgroup {
         &self.made
     }
 
-    /// Removes what [`create()`] made, for a birth that fails later on. Nothing must live in it any more.
-    pub fn undo(self) -> Result<()> {
-        create::remove(&self.made)
-    }
-
     /// Refuses what a process must not be born into: a cgroup that is frozen, itself or from above. With
     /// CLONE_VFORK the parent would sleep until somebody thaws it.
     pub fn join_check(&self) -> Result<()> {

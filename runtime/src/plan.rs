@@ -48,6 +48,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// The environment that hooks get which bring none.
     pub environment: Vec<String>,
+    /// Rows and columns of the caller's terminal, for one of the same size.
+    pub terminal_size: (u32, u32),
     /// Where cgroup2 is mounted.
     pub cgroup_mount: PathBuf,
 }
@@ -183,7 +185,7 @@ impl Plan {
         }
         sysctl::write(&mut steps, linux, &spaces, facts)?;
         mounts.seal(&mut steps);
-        decided.console(&mut steps, mounts.makes_dev);
+        decided.console(&mut steps, mounts.makes_dev, options.terminal_size);
         rootfs::hide(&mut steps, spec, linux, &spaces)?;
         rootfs::become_root(&mut steps, linux, &spaces, options)?;
         if mounts.makes_dev {

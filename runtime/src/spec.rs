@@ -242,7 +242,7 @@ mod tests {
         assert!(error(unknown).starts_with("config.json: linux.namespaces[1].type: unknown variant `foo`"));
         let wrong = r#"{"process":{"args":["sh",5]}}"#;
         assert!(error(wrong).starts_with("config.json: process.args[1]: invalid type: integer `5`"));
-        assert!(error("{").starts_with("config.json: EOF while parsing"));
+        assert!(error("{").contains("EOF while parsing"));
         assert!(error("{} {}").contains("trailing characters"));
     }
 

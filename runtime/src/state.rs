@@ -39,7 +39,9 @@ pub struct State {
     pub created: String,
     /// Absolute path of the cgroup directory.
     pub cgroup: Option<PathBuf>,
-    /// The directories above it that were made for it.
+    /// The cgroups above it that were made for it.
+    pub cgroup_parents: Vec<PathBuf>,
+    /// The bundle's directory.
     pub bundle: PathBuf,
     /// The rootfs, absolute.
     pub rootfs: PathBuf,
@@ -59,6 +61,7 @@ struct Own {
     version: u32,
     creating: bool,
     bundle: PathBuf,
+    cgroup_parents: Vec<PathBuf>,
     resources: Option<LinuxResources>,
     saved: Saved,
 }
@@ -221,6 +224,7 @@ impl Container {
             start_time: read.init_process_start,
             created: read.created,
             cgroup: read.cgroup_paths.into_values().next(),
+            cgroup_parents: read.pintle.cgroup_parents,
             bundle: read.pintle.bundle,
             rootfs: read.config.rootfs,
             rootless: read.rootless,
@@ -288,6 +292,7 @@ impl Container {
                 version: VERSION,
                 creating: state.creating,
                 bundle: state.bundle.clone(),
+                cgroup_parents: state.cgroup_parents.clone(),
                 resources: state.resources.clone(),
                 saved: state.saved.clone(),
             },

@@ -72,15 +72,23 @@ fn make(
     path: &Path,
     made: &mut Vec<PathBuf>,
 ) -> std::result::Result<rustix::fd::OwnedFd, (PathBuf, Errno)> {
-    match make_one(path, made) {
-        Err((_, Errno::NOENT)) => {
-            let above = path.ancestors().skip(1).take_while(|above| *above != layout.mount);
-            for parent in above.collect::<Vec<_>>().into_iter().rev() {
-                make_one(parent, made)?;
+    /// How often a parent may be taken away under us by the end of another container.
+    const ATTEMPTS: usize = 16;
+    for _ in 0..ATTEMPTS {
+        match make_one(path, made) {
+            Err((_, Errno::NOENT)) => {}
+            done => {
+                done?;
+                break;
             }
-            make_one(path, made)?;
         }
-        done => done?,
+        let above = path.ancestors().skip(1).take_while(|above| *above != layout.mount);
+        for parent in above.collect::<Vec<_>>().into_iter().rev() {
+            match make_one(parent, made) {
+                Err((_, Errno::NOENT)) => break,
+                done => done?,
+            }
+        }
     }
     directory(path).map_err(|errno| (path.into(), errno))
 }

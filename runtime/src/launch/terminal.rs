@@ -26,6 +26,12 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Rows and columns of the caller's terminal; zeros without one.
+pub fn size() -> (u32, u32) {
+    let size = Host::find().and_then(|tty| rustix::termios::tcgetwinsize(tty).ok());
+    size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()))
+}
+
 /// Everything that the foreground needs, set up before the program is born.
 #[derive(Debug)]
 pub struct Foreground {
@@ -188,15 +194,13 @@ impl Terminal {
         let mut attributes = termios::tcgetattr(&master).context("tcgetattr")?;
         attributes.output_flags &= !OutputFlags::ONLCR;
         termios::tcsetattr(&master, SetArg::TCSANOW, &attributes).context("tcsetattr")?;
-        let terminal = Self {
+        Ok(Self {
             master,
             pending: Vec::new(),
             stdin_open: true,
             master_open: true,
             host: Host::find().and_then(Host::raw),
-        };
-        terminal.resize();
-        Ok(terminal)
+        })
     }
 
     /// As large as the caller's.

@@ -137,6 +137,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         rootless: context.rootless,
         notify: options.notify_socket.as_ref().map(|_| state::notify_directory(context, &options.id)),
         environment: context.environment.clone(),
+        terminal_size: if purpose == Purpose::Foreground { terminal::size() } else { (0, 0) },
         cgroup_mount: layout.mount.clone(),
     }
 }
@@ -168,8 +169,13 @@ impl Birth<'_> {
             self.container.make_notify_directory()?;
         }
         self.cgroup = cgroup::create(layout, &self.plan.cgroup)?;
-        if self.cgroup.is_none() {
-            self.container.state.cgroup = None;
+        match &self.cgroup {
+            // The last one made is the container's own; the state follows when there is a process.
+            Some(cgroup) => {
+                let made = cgroup.made();
+                self.container.state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
+            }
+            None => self.container.state.cgroup = None,
         }
         log::phase("cgroup");
         let fifo = self.fifo()?;
@@ -263,7 +269,7 @@ impl Birth<'_> {
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
     fn take_back(self, error: Error) -> Error {
-        match delete::destroy(&self.container, self.cgroup.as_ref()) {
+        match delete::destroy(&self.container) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         }

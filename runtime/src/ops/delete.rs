@@ -41,7 +41,7 @@ fn locked(context: &Context, id: &str, force: bool) -> Result<()> {
         _ if force => {}
         status => bail!("cannot delete container {id} that is not stopped: {}", status.as_str()),
     }
-    destroy(&container, None)
+    destroy(&container)
 }
 
 /// Kills what lives in it: init, and all that the cgroup holds.
@@ -82,19 +82,17 @@ fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-/// Removes a container with everything that is left of it, then runs its poststop hooks. `cgroup` is what a failed
-/// birth made.
+/// Removes a container with everything that is left of it, then runs its poststop hooks.
 ///
 /// # Errors
 /// What can't be removed; a poststop hook that fails (the container is gone by then).
-pub fn destroy(container: &Container, cgroup: Option<&Cgroup>) -> Result<()> {
+pub fn destroy(container: &Container) -> Result<()> {
     kill(container)?;
-    let path = cgroup.map(Cgroup::path).or(container.state.cgroup.as_deref());
-    if let Some(path) = path {
+    if let Some(path) = &container.state.cgroup {
         cgroup::delete(path, LIMIT)?;
     }
-    for path in cgroup.map(Cgroup::made).unwrap_or_default().iter().rev() {
-        // Parents that were made for a birth that failed; one that got other children meanwhile stays.
+    for path in container.state.cgroup_parents.iter().rev() {
+        // One that is shared by now stays.
         let _in_use = std::fs::remove_dir(path);
     }
     if container.state.saved.chroot {

@@ -160,6 +160,7 @@ fn plan(
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
         pidfd_socket: options.pidfd_socket.is_some(),
+        terminal_size: terminal::size(),
         more_capabilities: more,
     };
     plan::exec::plan(&container.state.saved, process, &Host::probe()?, &exec, warnings)

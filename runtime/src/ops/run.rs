@@ -37,7 +37,7 @@ pub fn run(context: &Context, options: &Options) -> Result<u8> {
     let status = foreground.attend(&child);
     log::phase("run");
     if !options.keep
-        && let Err(error) = delete::destroy(&container, None)
+        && let Err(error) = delete::destroy(&container)
     {
         log::warn(format!("unable to destroy container: {error}"));
     }

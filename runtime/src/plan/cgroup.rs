@@ -13,6 +13,10 @@ pub mod limits;
 
 pub use limits::{Limits, Missing, Turn, Write};
 
+/// No longer path, and no longer name in it, can be made, path_resolution(7).
+const PATH_MAX: usize = 4096;
+const NAME_MAX: usize = 255;
+
 /// What decides about the cgroup.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -92,6 +96,9 @@ fn path(named: Option<&str>, id: &str, own: &str) -> Result<PathBuf> {
     let text = named.unwrap_or(id);
     if text.contains(['\0', '\n']) {
         bail!("linux.cgroupsPath: {text:?} contains a NUL or a newline, which no cgroup's name can");
+    }
+    if text.len() >= PATH_MAX || text.split('/').any(|name| name.len() > NAME_MAX) {
+        bail!("linux.cgroupsPath: file name too long ({} bytes)", text.len());
     }
     let inner = clean(Path::new(text));
     if inner == Path::new("/") {

@@ -20,6 +20,8 @@ pub struct Options {
     pub listen_fds: u32,
     /// A pidfd is sent to the caller.
     pub pidfd_socket: bool,
+    /// Rows and columns of the caller's terminal.
+    pub terminal_size: (u32, u32),
     /// Capabilities added by name, as bits.
     pub more_capabilities: u64,
 }
@@ -58,7 +60,7 @@ pub fn plan(
     if decided.has_label() {
         steps.push(&Step::Procfs {});
     }
-    decided.console(&mut steps, false);
+    decided.console(&mut steps, false, options.terminal_size);
     if options.pidfd_socket {
         let socket = steps.slot(Slot::PidfdSocket);
         steps.push(&Step::SendPidfd { socket, word: b"setns" });

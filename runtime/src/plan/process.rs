@@ -153,10 +153,11 @@ impl Decided {
     }
 
     /// A terminal, bound at /dev/console in a container's own /dev.
-    pub fn console(&self, steps: &mut Steps, mount: bool) {
+    /// Without a size in config.json it is as large as the caller's, `fallback` (rows, columns).
+    pub fn console(&self, steps: &mut Steps, mount: bool, fallback: (u32, u32)) {
         if self.terminal {
             let socket = steps.slot(Slot::Console);
-            let (rows, columns) = self.size;
+            let (rows, columns) = if self.size == (0, 0) { fallback } else { self.size };
             steps.push(&Step::Console { socket, mount, rows, columns, uid: self.uid });
         }
     }

@@ -32,7 +32,7 @@ pub fn enter(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) 
         steps.push(&Step::Propagation { flags });
     }
     let path = std::ffi::CString::new(facts.rootfs.as_os_str().as_bytes())
-        .map_err(|_| crate::error::Error::new("root.path: contains a NUL byte"))?;
+        .map_err(|_| crate::error::Error::new("root.path: contains a null byte"))?;
     steps.push(&Step::Root { path: &path, parent_private: flags & MS_SHARED != 0 });
     Ok(())
 }

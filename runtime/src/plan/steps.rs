@@ -93,7 +93,7 @@ impl Steps {
 
 /// `text` as a C string; a NUL inside is an error at `place`.
 pub fn c_string(text: &str, place: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::new(format!("{place}: {text:?} contains a NUL byte")))
+    CString::new(text).map_err(|_| Error::new(format!("{place}: {text:?} contains a null byte")))
 }
 
 /// Strings for a step, each with its NUL.
@@ -113,7 +113,7 @@ impl Texts {
     /// Appends one.
     pub fn push(&mut self, text: &str, place: impl FnOnce() -> String) -> Result<()> {
         if text.contains('\0') {
-            return Err(Error::new(format!("{}: {text:?} contains a NUL byte", place())));
+            return Err(Error::new(format!("{}: {text:?} contains a null byte", place())));
         }
         self.0.extend_from_slice(text.as_bytes());
         self.0.push(0);
