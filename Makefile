@@ -1,5 +1,37 @@
-# The commands of the house. `make oracles`: the newest runc and crun, to compare with, into target/oracles.
-.PHONY: oracles
+# The commands of the house; `make` alone lists them. Each gets what it needs by apt, or says what to install.
+release := target/x86_64-unknown-linux-gnu/release
+packages := -p pintle -p pintle-demo
+PREFIX ?= /usr/local
 
-oracles:
-	tests/oracles.sh
+.PHONY: help all build demo test oracles bench install clean tools
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+all: build
+build: tools ## target/release/pintle
+	cargo build --release $(packages)
+	@mkdir -p target/release
+	@ln -sf $(abspath $(release))/pintle $(abspath $(release))/pintle-demo target/release/
+
+demo: build ## a real container: what is isolated, how long its start takes, its life
+	@demo/run
+
+test: build ## format, lints, unit tests, conformance; closes with the counts
+	@tests/all.sh
+
+oracles: ## the newest runc and crun of Debian, to compare with, in target/oracles
+	@tests/oracles.sh
+
+bench: build ## time and memory beside runc, crun and the floor
+	@bench/run.sh
+
+install: build ## PREFIX/sbin/pintle (PREFIX=/usr/local)
+	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle
+
+clean: ## removes target/
+	cargo clean
+
+tools:
+	@.ci/need cargo
+	@.ci/need cc gcc libc6-dev

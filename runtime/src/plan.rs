@@ -82,7 +82,9 @@ pub struct Birth {
     pub keep_capabilities: bool,
     /// Descriptors below this number are the program's.
     pub first_private: u32,
-    /// Limits, set by the parent when all is prepared: (resource, soft, hard).
+    /// Who waits for whom; nobody for a helper that has no program.
+    pub sync: Option<process::Sync>,
+    /// Limits, for the parent to set where init may not.
     pub rlimits: Vec<process::Rlimit>,
     /// /proc/PID/oom_score_adj
     pub oom_score_adj: Option<i32>,
@@ -198,7 +200,15 @@ impl Plan {
         spaces.names(&mut steps, spec)?;
         decided.attributes(&mut steps, personality);
         let program = filter.as_ref().map(|filter| (filter.bytes(), filter.flags));
-        decided.become_user(&mut steps, program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags)));
+        // A go that is said ahead must not be taken for the answer to a question asked before.
+        let asks = hooks.any_of_runtime() || hooks.of_runtime.has_start_container;
+        let with_parent = spaces.has(namespaces::USER) || asks;
+        let sync = if with_parent { process::Sync::Parent } else { process::Sync::Init };
+        decided.become_user(
+            &mut steps,
+            sync,
+            program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags)),
+        );
         steps.push(&Step::Done {});
         if options.wait_for_start {
             let fifo = steps.slot(Slot::Fifo);
@@ -229,6 +239,7 @@ impl Plan {
                 first_private: 3 + options.listen_fds + options.preserve_fds,
                 rlimits: decided.rlimits,
                 oom_score_adj: decided.oom_score_adj,
+                sync: Some(sync),
                 mount_maps,
                 terminal: decided.terminal,
             },

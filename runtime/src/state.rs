@@ -8,6 +8,7 @@ use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::ops;
 use crate::plan::{Saved, namespaces};
 use oci_spec::runtime::LinuxResources;
+use procfs::FromRead;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid, chownat, flock, fstat, mkdirat,
@@ -510,7 +511,7 @@ pub fn start_time(pid: i32) -> Option<u64> {
     if pid <= 0 {
         return None;
     }
-    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()?;
+    let stat = procfs::process::Stat::from_file(format!("/proc/{pid}/stat")).ok()?;
     (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime)
 }
 

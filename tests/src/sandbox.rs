@@ -44,6 +44,14 @@ impl Sandbox {
         self.dir.join("root")
     }
 
+    /// How many containers stand in the root. crun keeps a cache there under a name with a dot.
+    pub fn entries(&self) -> usize {
+        let counts = |e: &fs::DirEntry| {
+            Runtime::under_test() != Runtime::Crun || !e.file_name().to_string_lossy().starts_with('.')
+        };
+        fs::read_dir(self.root()).map_or(0, |all| all.flatten().filter(counts).count())
+    }
+
     /// A new bundle.
     pub fn bundle(&self) -> Bundle {
         Bundle::new(self.dir.join(format!("bundle{}", self.next())))
@@ -89,13 +97,10 @@ impl Sandbox {
             code: code(status),
             stdout: read(&out),
             stderr: read(&err),
-            log: text[before.min(text.len())..]
-                .lines()
-                .map(|line| {
-                    serde_json::from_str(line)
-                        .unwrap_or_else(|e| panic!("a log line is not JSON: {e}: {line}"))
-                })
-                .collect(),
+            log: serde_json::Deserializer::from_str(&text[before.min(text.len())..])
+                .into_iter()
+                .collect::<Result<_, _>>()
+                .unwrap_or_else(|e| panic!("the log is not JSON: {e}: {text}")),
         }
     }
 
@@ -155,6 +160,21 @@ impl Sandbox {
         Container { sandbox: self, id, out, err }
     }
 
+    /// Ends what a killed runtime left hanging: processes that still name this sandbox's root in their arguments.
+    fn end_hanging(&self) {
+        let root = self.root().to_string_lossy().into_owned();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if arguments.split(|&b| b == 0).any(|a| a == root.as_bytes()) {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+    }
+
     fn next(&self) -> u32 {
         self.count.replace(self.count.get() + 1)
     }
@@ -162,6 +182,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        self.end_hanging();
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let mut delete = self.command();
             delete.arg("delete").arg("--force").arg(entry.file_name());

@@ -117,6 +117,7 @@ fn with_a_log_the_error_is_also_bare_on_stderr() {
         let output = t.call(["state", "nobody"]).exits(1);
         assert_eq!(output.stderr, "container does not exist\n");
         assert_eq!(output.log.len(), 1);
+        assert_eq!(fs::read_to_string(t.dir.join("log")).unwrap().lines().count(), 1);
     });
 }
 

@@ -153,6 +153,15 @@ fn cve_2021_43784_a_namespace_path_of_70_kib_is_an_error() {
     });
 }
 
+/// Raises its flag when it goes.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// CVE-2021-30465, CVE-2024-45310: a mount point was swapped for a link between look and use.
 #[test]
 fn cve_2021_30465_a_swapped_mount_point_never_leads_out() {
@@ -178,13 +187,14 @@ fn cve_2021_30465_a_swapped_mount_point_never_leads_out() {
                     );
                 }
             });
+            // However the loop ends: the scope waits for the swapper.
+            let _stop = Stop(&stop);
             for _ in 0..40 {
                 let mut b = t.bundle();
                 b.mount("/data", "bind", &volume.to_string_lossy(), &["bind"]);
                 b.mount("/data/folder/deep", "tmpfs", "t", &[]);
                 t.run(&b);
             }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "something was made outside");
         assert!(!mounts().iter().any(|m| m.contains(&*target.to_string_lossy())));

@@ -15,7 +15,7 @@ fn refused(cases: &[(&str, Edit, &str)]) {
         edit(&mut b);
         let error = t.run(&b).fails(1, text).error();
         assert!(error.starts_with("runc run failed: ") || Runtime::under_test() == Runtime::Crun, "{error}");
-        assert_eq!(fs::read_dir(t.root()).map_or(0, Iterator::count), 0, "nothing is left in the root");
+        assert_eq!(t.entries(), 0, "nothing is left in the root");
     });
 }
 

@@ -250,7 +250,7 @@ fn a_failing_hook_fails_the_create_with_its_words() {
         b.hook(kind, "echo out; echo err >&2; exit 3");
         let text = format!("error running {kind} hook #0: exit status 3, stdout: out\n, stderr: err\n");
         t.try_create(&b).fails(1, &text);
-        assert_eq!(fs::read_dir(t.root()).map_or(0, Iterator::count), 0);
+        assert_eq!(t.entries(), 0);
     });
 }
 

@@ -47,7 +47,7 @@ fn run_deletes_the_container_when_the_program_ends() {
     behaviour(|| {
         let t = Sandbox::new();
         t.run(&t.bundle()).ok();
-        assert_eq!(fs::read_dir(t.root()).unwrap().count(), 0);
+        assert_eq!(t.entries(), 0);
     });
 }
 
@@ -215,7 +215,7 @@ fn a_failed_create_leaves_no_entry() {
         let mut b = t.bundle();
         b.args(&["/nothing/here"]);
         t.try_create(&b).fails(1, "no such file or directory");
-        assert_eq!(fs::read_dir(t.root()).map_or(0, Iterator::count), 0);
+        assert_eq!(t.entries(), 0);
     });
 }
 
@@ -252,7 +252,7 @@ fn a_pid_file_that_cannot_be_written_fails_the_create() {
         b.write();
         t.call(["create", "--pid-file", "/nothing/pid", "-b", &b.dir.to_string_lossy(), &t.id()])
             .fails(1, "no such file or directory");
-        assert_eq!(fs::read_dir(t.root()).map_or(0, Iterator::count), 0);
+        assert_eq!(t.entries(), 0);
     });
 }
 

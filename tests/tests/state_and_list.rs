@@ -141,7 +141,10 @@ fn a_quiet_list_has_only_ids() {
     behaviour(|| {
         let t = Sandbox::new();
         let (a, b) = (t.create(&t.bundle()), t.create(&t.bundle()));
-        assert_eq!(t.call(["list", "-q"]).ok().stdout, format!("{}\n{}\n", a.id, b.id));
+        let text = t.call(["list", "-q"]).ok().stdout;
+        let mut ids: Vec<&str> = text.lines().collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [&a.id, &b.id]);
     });
 }
 

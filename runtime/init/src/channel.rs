@@ -165,7 +165,8 @@ pub fn receive(
     let received = loop {
         let slices = &mut [IoSliceMut::new(buffer)];
         match rustix::net::recvmsg(&channel, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
+            // Reset: the other side went without reading all that was said to it. What it said last is still there.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             other => break other?,
         }
     };

@@ -190,6 +190,8 @@ impl<'a> Init<'a> {
             Step::Personality { domain } => pintle_sys::process::set_personality(domain).map_err(Failure::at("personality")),
             Step::MemoryPolicy { mode, nodes } => process::memory_policy(mode, nodes),
             Step::Ready {} => self.exchange(&Message::Ready),
+            Step::AwaitGo {} => self.await_go(),
+            Step::Rlimit { resource, soft, hard } => pintle_sys::process::set_limit(resource, soft, hard).map_err(Failure::at("setrlimit")),
             Step::Label { attribute, fallback, value } => self.label(attribute, fallback, value),
             Step::Seccomp { program, flags, notify } => self.seccomp(program, flags, notify),
             Step::Cwd { path } => self.cwd(path),

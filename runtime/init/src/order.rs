@@ -309,8 +309,12 @@ steps! {
     39 Personality { domain: u32, }
     /// set_mempolicy(2)
     40 MemoryPolicy { mode: u32, nodes: Numbers<'a>, }
-    /// Tells the parent that the container stands, and waits: it sets the limits and records the state.
+    /// Tells the parent that the container stands, and waits: it sets what only it may, and hands over the state.
     41 Ready {}
+    /// Waits until the parent has done its part, which needs nothing of this side.
+    57 AwaitGo {}
+    /// A limit, setrlimit(2).
+    58 Rlimit { resource: u32, soft: u64, hard: u64, }
     /// Writes a security label below /proc/self/attr.
     42 Label { attribute: &'a CStr, /** Tried when the first is not there. */ fallback: &'a CStr, value: &'a [u8], }
     /// Loads the seccomp filter.

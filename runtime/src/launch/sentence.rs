@@ -111,6 +111,12 @@ impl Said {
             Step::Join { kinds, .. } => format!("error joining namespaces {kinds:#x}: {}", self.plain()),
             Step::Console { .. } => format!("error setting up the terminal: {}", self.plain()),
             Step::ReopenNull {} => format!("error reopening /dev/null inside container: {}", self.plain()),
+            Step::Rlimit { resource, .. } => {
+                let cause = errno_text(self.errno);
+                format!(
+                    "error setting rlimits for ready process: error setting rlimit type {resource}: {cause}"
+                )
+            }
             Step::Scheduler { .. } => format!("error setting scheduler: {}", errno_text(self.errno)),
             _ => self.plain(),
         }

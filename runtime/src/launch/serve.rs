@@ -8,6 +8,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
+use crate::plan::process::Sync;
 use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,6 +59,11 @@ impl Serving<'_> {
         }
         (caller.born)(self.child.pid)?;
         (caller.meanwhile)()?;
+        if self.birth.sync == Some(Sync::Init) {
+            self.adjust_oom_score()?;
+            // Said before it is asked for: init finds it there and need not sleep.
+            self.go(None)?;
+        }
         let mut buffer = [0; LONGEST];
         let mut done = false;
         loop {
@@ -158,17 +164,14 @@ impl Serving<'_> {
     }
 
     fn set_limits(&self) -> Result<()> {
-        // Without a user namespace of its own the score is written when nothing can fail any more but this.
         if self.birth.id_maps.is_none() {
             self.adjust_oom_score()?;
         }
-        let pid = rustix::process::Pid::from_raw(self.child.pid);
-        let finite = |value: u64| (value != u64::MAX).then_some(value);
         for limit in &self.birth.rlimits {
-            let new = rustix::process::Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
-            rustix::process::prlimit(pid, limit.resource, new).with_context(|| {
-                format!("error setting rlimits for ready process: error setting rlimit {}", limit.name)
-            })?;
+            pintle_sys::process::set_limit_of(self.child.pid, limit.resource, limit.soft, limit.hard)
+                .with_context(|| {
+                    format!("error setting rlimits for ready process: error setting rlimit {}", limit.name)
+                })?;
         }
         Ok(())
     }

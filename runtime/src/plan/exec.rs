@@ -1,7 +1,7 @@
 //! Another process in a container: the same parts as a birth, in namespaces that are there already. What `create`
 //! decided is read from the saved state and never decided again.
 
-use super::process::{Bounds, Decided};
+use super::process::{Bounds, Decided, Sync};
 use super::steps::{Slot, Steps, c_string};
 use super::{Birth, Saved, namespaces};
 use crate::error::Result;
@@ -67,7 +67,8 @@ pub fn plan(
     }
     decided.attributes(&mut steps, saved.personality);
     let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
-    decided.become_user(&mut steps, filter);
+    let sync = if has(namespaces::USER) { Sync::Parent } else { Sync::Init };
+    decided.become_user(&mut steps, sync, filter);
     steps.push(&Step::Done {});
     decided.execute(&mut steps);
     Ok(Birth {
@@ -78,6 +79,7 @@ pub fn plan(
         first_private: 3 + options.listen_fds + options.preserve_fds,
         rlimits: decided.rlimits,
         oom_score_adj: decided.oom_score_adj,
+        sync: Some(sync),
         mount_maps: Vec::new(),
         terminal: decided.terminal,
     })

@@ -15,14 +15,23 @@ use std::ffi::CString;
 /// A limit for prlimit(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rlimit {
-    /// The resource.
-    pub resource: rustix::process::Resource,
+    /// The resource, setrlimit(2).
+    pub resource: u32,
     /// Its name, for errors.
     pub name: &'static str,
     /// Soft limit.
     pub soft: u64,
     /// Hard limit.
     pub hard: u64,
+}
+
+/// Who has to wait for whom before init becomes the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Init does all by itself, and only waits until the parent has done its own part: mostly long before.
+    Init,
+    /// The parent sets the limits, which a user namespace's root may not, or hands over the state for hooks.
+    Parent,
 }
 
 /// What the container's user namespace and this machine allow a process.
@@ -181,8 +190,8 @@ impl Decided {
 
     /// From the parent's last word to a program that is found: labels, filter, directory, identity. Without
     /// no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the capabilities go; with it, as late as can be.
-    pub fn become_user(&self, steps: &mut Steps, filter: Option<(&[u8], u32)>) {
-        steps.push(&Step::Ready {});
+    pub fn become_user(&self, steps: &mut Steps, sync: Sync, filter: Option<(&[u8], u32)>) {
+        steps.push(if sync == Sync::Parent { &Step::Ready {} } else { &Step::AwaitGo {} });
         let label = |steps: &mut Steps, attribute, fallback, value: &str| {
             steps.push(&Step::Label { attribute, fallback, value: value.as_bytes() });
         };
@@ -204,6 +213,11 @@ impl Decided {
         steps.push(&Step::Cwd { path: &self.cwd });
         steps.push(&Step::Bounding { set: self.capabilities.bounding });
         steps.push(&Step::Stdio { uid: self.uid });
+        if sync == Sync::Init {
+            for Rlimit { resource, soft, hard, .. } in &self.rlimits {
+                steps.push(&Step::Rlimit { resource: *resource, soft: *soft, hard: *hard });
+            }
+        }
         let groups = Numbers(&self.groups);
         steps.push(&Step::Identity { uid: self.uid, gid: self.gid, groups, set_groups: self.set_groups });
         steps.push(&Step::CwdAgain { path: &self.cwd });
@@ -286,36 +300,37 @@ fn oom_score_adj(process: &Process) -> Result<Option<i32>> {
 }
 
 fn rlimits(process: &Process) -> Result<Vec<Rlimit>> {
-    use rustix::process::Resource as R;
-    const KNOWN: [(&str, R); 16] = [
-        ("RLIMIT_CPU", R::Cpu),
-        ("RLIMIT_FSIZE", R::Fsize),
-        ("RLIMIT_DATA", R::Data),
-        ("RLIMIT_STACK", R::Stack),
-        ("RLIMIT_CORE", R::Core),
-        ("RLIMIT_RSS", R::Rss),
-        ("RLIMIT_NPROC", R::Nproc),
-        ("RLIMIT_NOFILE", R::Nofile),
-        ("RLIMIT_MEMLOCK", R::Memlock),
-        ("RLIMIT_AS", R::As),
-        ("RLIMIT_LOCKS", R::Locks),
-        ("RLIMIT_SIGPENDING", R::Sigpending),
-        ("RLIMIT_MSGQUEUE", R::Msgqueue),
-        ("RLIMIT_NICE", R::Nice),
-        ("RLIMIT_RTPRIO", R::Rtprio),
-        ("RLIMIT_RTTIME", R::Rttime),
+    /// In the order of their numbers.
+    const KNOWN: [&str; 16] = [
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
     ];
     let mut limits: Vec<Rlimit> = Vec::new();
     for (n, limit) in process.rlimits.iter().flatten().enumerate() {
         let kind = limit.kind.as_deref().unwrap_or_default();
-        let Some((name, resource)) = KNOWN.iter().find(|(name, _)| *name == kind) else {
+        let Some(resource) = KNOWN.iter().position(|name| *name == kind) else {
             bail!("wrong rlimit value: {kind}");
         };
-        if limits.iter().any(|known| known.name == *name) {
+        let name = KNOWN[resource];
+        if limits.iter().any(|known| known.name == name) {
             bail!("process.rlimits[{n}]: {name} is there twice");
         }
         let (soft, hard) = (limit.soft.unwrap_or(0), limit.hard.unwrap_or(0));
-        limits.push(Rlimit { resource: *resource, name, soft, hard });
+        limits.push(Rlimit { resource: resource as u32, name, soft, hard });
     }
     Ok(limits)
 }

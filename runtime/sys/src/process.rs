@@ -1,6 +1,8 @@
 //! Attributes of the calling process that rustix has no call for.
 
-use crate::number::{GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, SCHED_SETATTR, SET_MEMPOLICY, SETGROUPS};
+use crate::number::{
+    GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, PRLIMIT64, SCHED_SETATTR, SET_MEMPOLICY, SETGROUPS,
+};
 use crate::raw::syscall;
 use core::ffi::CStr;
 use rustix::io::Errno;
@@ -99,4 +101,23 @@ pub fn current_directory(buffer: &mut [u8]) -> Result<&[u8], Errno> {
     // SAFETY: the kernel writes at most `len` bytes to a slice that is ours alone.
     let length = unsafe { syscall(GETCWD, [buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0, 0]) }?;
     buffer.get(..length.saturating_sub(1)).ok_or(Errno::INVAL)
+}
+
+/// setrlimit(2): `resource` by its number, limits as `struct rlimit64` has them (all ones: none).
+///
+/// # Errors
+/// Those of setrlimit(2).
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    set_limit_of(0, resource, soft, hard)
+}
+
+/// The same for another process, prlimit(2).
+///
+/// # Errors
+/// Those of prlimit(2).
+pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limits = [soft, hard];
+    // SAFETY: the kernel reads one `struct rlimit64` (two numbers) that outlives the call, and writes none.
+    unsafe { syscall(PRLIMIT64, [pid as usize, resource as usize, limits.as_ptr() as usize, 0, 0, 0]) }?;
+    Ok(())
 }
