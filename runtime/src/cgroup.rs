@@ -67,11 +67,22 @@ fn is_cgroup2(path: &str) -> bool {
 
 /// The runtime's own cgroup, which decides about relative paths.
 pub fn own() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
+    let text = crate::host::read_small("/proc/self/cgroup")?;
     match crate::plan::cgroup::unified_path(&text) {
         Some(path) => Ok(path.into()),
         None => bail!("read /proc/self/cgroup: cgroup path not found"),
     }
+}
+
+/// The cgroup that process `pid` lives in, if it is `top` or below, else `top`.
+///
+/// # Errors
+/// A process that is gone.
+pub fn of_process(pid: i32, top: &Path) -> Result<PathBuf> {
+    let layout = Layout::find()?;
+    let text = crate::host::read_small(&format!("/proc/{pid}/cgroup"))?;
+    let path = crate::plan::cgroup::unified_path(&text).map(|path| layout.directory(Path::new(path)));
+    Ok(path.filter(|path| path.starts_with(top)).unwrap_or_else(|| top.to_owned()))
 }
 
 /// A container's cgroup, open.
@@ -121,6 +132,11 @@ impl Cgroup {
             bail!("{}", FROZEN);
         }
         Ok(())
+    }
+
+    /// Whether it hands controllers to cgroups below it, so that no process may live in it itself.
+    pub fn is_parent(&self) -> bool {
+        file::read(&self.dir, "cgroup.subtree_control").is_ok_and(|text| !text.trim().is_empty())
     }
 
     /// How many processes the kernel killed in it for want of memory; `None` without the memory controller.

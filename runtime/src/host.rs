@@ -24,6 +24,8 @@ pub struct Host {
     pub capabilities: u64,
     /// This process is inside a user namespace other than the machine's first.
     pub in_user_namespace: bool,
+    /// setgroups(2) is not denied in this process's user namespace.
+    pub set_groups: bool,
     /// SELinux is there.
     pub selinux: bool,
     /// /proc/kcore exists, so /dev/core can point to it.
@@ -37,7 +39,7 @@ impl Host {
     ///
     /// # Errors
     /// A kernel below the floor; /proc that can't be read.
-    pub fn probe() -> Result<Self> {
+    pub fn probe(in_user_namespace: bool) -> Result<Self> {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
         let kernel = version(&release);
@@ -54,7 +56,8 @@ impl Host {
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             capabilities: held.permitted.bits(),
-            in_user_namespace: in_user_namespace()?,
+            in_user_namespace,
+            set_groups: !in_user_namespace || read_small("/proc/self/setgroups")?.trim_end() != "deny",
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
             own_cgroup: String::new(),
@@ -72,10 +75,25 @@ fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// A small file of procfs or sysfs, in one read: each read makes the kernel write the text anew.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn read_small(path: &str) -> Result<String> {
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {path}"))?;
+    let mut buffer = [0; 4096];
+    let length = rustix::io::read(&file, &mut buffer).with_context(|| format!("read {path}"))?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
 /// The first user namespace maps everything onto itself, user_namespaces(7).
-fn in_user_namespace() -> Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map").context("read /proc/self/uid_map")?;
-    Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
+///
+/// # Errors
+/// /proc that can't be read.
+pub fn in_user_namespace() -> Result<bool> {
+    let map = read_small("/proc/self/uid_map")?;
+    Ok(!map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// What fstat and ioctl said about the paths that config.json names: data for `plan`.
@@ -83,6 +101,8 @@ fn in_user_namespace() -> Result<bool> {
 pub struct Facts {
     /// The rootfs, resolved.
     pub rootfs: PathBuf,
+    /// The mount that holds it.
+    pub rootfs_mount: u64,
     /// Per element of `linux.namespaces`: the inode of the namespace at its path.
     pub namespaces: Vec<Option<u64>>,
     /// The inode of the runtime's own network namespace, if a sysctl or a path makes it matter.
@@ -101,7 +121,8 @@ pub struct Opened {
 /// # Errors
 /// A path that is not there, or is no namespace of its kind; the place in config.json comes first.
 pub fn survey(spec: &Spec, bundle: &Path) -> Result<(Facts, Opened)> {
-    let mut facts = Facts { rootfs: rootfs(spec, bundle)?, ..Facts::default() };
+    let rootfs = rootfs(spec, bundle)?;
+    let mut facts = Facts { rootfs_mount: mount_of(&rootfs)?, rootfs, ..Facts::default() };
     let mut opened = Opened::default();
     let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
     for (n, namespace) in namespaces.iter().enumerate() {
@@ -113,6 +134,16 @@ pub fn survey(spec: &Spec, bundle: &Path) -> Result<(Facts, Opened)> {
         facts.own_network = rustix::fs::stat("/proc/self/ns/net").context("/proc/self/ns/net")?.st_ino;
     }
     Ok((facts, opened))
+}
+
+/// The number of the mount that `path` lies on.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn mount_of(path: &Path) -> Result<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID);
+    Ok(found.with_context(|| format!("statx {}", path.display()))?.stx_mnt_id)
 }
 
 fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf> {

@@ -1,14 +1,16 @@
 //! The command line's entry: parse, run, report, exit code.
+#![no_main]
 
 use pintle::cli;
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
+pintle_sys::main!(run);
+
+fn run() -> u8 {
     match cli::run(std::env::args_os()) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(failure) => {
             failure.tell();
-            failure.code.into()
+            failure.code
         }
     }
 }

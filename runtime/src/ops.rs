@@ -31,6 +31,8 @@ pub struct Context {
     pub systemd_cgroup: bool,
     /// Whether missing permission on cgroups is tolerated (`--rootless`, already resolved).
     pub rootless: bool,
+    /// This process is inside a user namespace other than the machine's first.
+    pub in_user_namespace: bool,
     /// The caller's environment, for hooks that bring none.
     pub environment: Vec<String>,
 }

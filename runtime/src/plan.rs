@@ -19,7 +19,7 @@ use crate::bail;
 use crate::error::{Result, phrase};
 use crate::host::{Facts, Host};
 use crate::spec::{Hook, Linux, Process, Spec};
-use pintle_init::order::Step;
+use pintle_init::order::{CHANNEL, Step};
 use std::path::PathBuf;
 use steps::{Slot, Steps};
 
@@ -32,6 +32,8 @@ pub struct Options {
     pub bundle: PathBuf,
     /// Wait for `start` before the program is executed.
     pub wait_for_start: bool,
+    /// The caller stays and shares its standard streams.
+    pub foreground: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`
@@ -101,6 +103,12 @@ pub struct Birth {
 pub struct Saved {
     /// The namespaces that are the container's own or joined (CLONE_NEW…), for setns with init's pidfd.
     pub namespaces: u32,
+    /// The pid namespace is the container's own: its first process takes all others along.
+    pub own_pids: bool,
+    /// Processes get a session keyring of their own.
+    pub keyring: bool,
+    /// Without a mount namespace: the mount that holds the rootfs before anything was bound there.
+    pub rootfs_mount: u64,
     /// The process of config.json.
     pub process: Process,
     /// Groups may be set in the container's user namespace.
@@ -147,8 +155,12 @@ impl Plan {
         }
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
-        let decided =
-            process::Decided::new(process, process::Bounds::new(host, &spaces), &more, &mut warnings)?;
+        let decided = process::Decided::new(
+            process,
+            process::Bounds::new(host, &spaces, options.foreground),
+            &more,
+            &mut warnings,
+        )?;
         decided.check_ids(&spaces)?;
         let personality = process::personality(linux, &mut warnings);
         let hooks = hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?;
@@ -206,11 +218,9 @@ impl Plan {
         let asks = hooks.any_of_runtime() || hooks.of_runtime.has_start_container;
         let with_parent = spaces.has(namespaces::USER) || asks;
         let sync = if with_parent { process::Sync::Parent } else { process::Sync::Init };
-        decided.become_user(
-            &mut steps,
-            sync,
-            program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags)),
-        );
+        let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
+        let filter = program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags));
+        decided.become_user(&mut steps, sync, keep, filter);
         steps.push(&Step::Done {});
         if options.wait_for_start {
             let fifo = steps.slot(Slot::Fifo);
@@ -223,6 +233,9 @@ impl Plan {
         let cgroup_owner = delegated.then(|| spaces.outside(decided.uid()));
         let saved = Saved {
             namespaces: spaces.kinds(),
+            own_pids: spaces.is_new(namespaces::PID),
+            keyring: !options.no_new_keyring,
+            rootfs_mount: facts.rootfs_mount,
             process: process.clone(),
             set_groups: spaces.can_set_groups,
             seccomp_flags: program.as_ref().map(|(_, flags)| *flags),

@@ -480,7 +480,24 @@ pub fn remove_leftover(context: &ops::Context, id: &str) -> Result<()> {
     }
 }
 
+/// Everything that is kept under `id`, readable or not.
+///
+/// # Errors
+/// What can't be removed.
+pub fn remove_all(context: &ops::Context, id: &str) -> Result<()> {
+    check_id(id)?;
+    remove_directory(&context.root.join(id))
+}
+
+/// What is there is mostly known; only the rest (a notify socket, what a crash left) takes a look around.
 fn remove_directory(path: &Path) -> Result<()> {
+    for name in [FILE, FIFO, FILTER] {
+        // What can't be removed so, or is of another kind, is met again below.
+        let _not_there = std::fs::remove_file(path.join(name));
+    }
+    if std::fs::remove_dir(path).is_ok() {
+        return Ok(());
+    }
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", path.display()))

@@ -4,7 +4,7 @@
 use crate::Init;
 use crate::channel::send_descriptor;
 use crate::failure::{Failure, Note, Result};
-use crate::mounts::{attach, clone_tree};
+use crate::mounts::clone_tree;
 use crate::order::Step;
 use crate::path::{self, Kind};
 use pintle_sys::fd::inherited;
@@ -46,7 +46,7 @@ impl<'a> Init<'a> {
         fchown(&peer, Some(Uid::from_raw(uid)), None).map_err(Failure::at("fchown"))?;
         if mount {
             let target = path::open_or_make(self.root_fd()?, c"/dev/console", Kind::File)?;
-            attach(clone_tree(peer.as_fd(), false)?.as_fd(), target.as_fd())?;
+            self.cover(clone_tree(peer.as_fd(), false)?.as_fd(), target.as_fd())?;
         }
         send_name(self.descriptor(socket)?, &master)?;
         become_terminal(peer.as_fd())
@@ -118,10 +118,12 @@ fn onto_stdio(fd: BorrowedFd<'_>, number: usize) -> Result {
 
 /// The user can open its own standard streams anew. What can't be owned (a socket, somebody else's file in a user
 /// namespace, a read-only file system) stays as it is, as with runc.
-pub fn own_stdio(uid: u32) -> Result {
+pub fn own_stdio(uid: u32, only_pipes: bool) -> Result {
     for stream in [inherited(0), inherited(1), inherited(2)] {
         let Ok(stat) = fstat(stream) else { continue };
-        if stat.st_uid == uid || is_null(&stat) {
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        let is_pipe = kind.is_fifo() || kind.is_socket();
+        if stat.st_uid == uid || is_null(&stat) || (only_pipes && !is_pipe) {
             continue;
         }
         match fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(stat.st_gid))) {

@@ -80,6 +80,11 @@ fn one(
         }
         FileType::RegularFile => {
             let source = openat(from, name, OFlags::RDONLY | flags, Mode::empty())?;
+            // Somebody may have put a device or an endless file in its place.
+            let opened = rustix::fs::fstat(&source)?;
+            if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+                return Err(Errno::STALE);
+            }
             let copy = openat(to, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags, mode)?;
             while rustix::fs::sendfile(&copy, &source, None, 1 << 20)? > 0 {}
             attributes(source.as_fd(), copy.as_fd())?;

@@ -2,7 +2,7 @@
 
 use crate::Init;
 use crate::failure::{Failure, Result};
-use crate::mounts::{attach, clone_tree};
+use crate::mounts::clone_tree;
 use crate::order::Step;
 use crate::path::{self, Kind};
 use core::ffi::CStr;
@@ -58,7 +58,7 @@ impl<'a> Init<'a> {
         }
         let parent = self.directory(directory)?;
         let target = path::open_or_make(parent, name, Kind::File)?;
-        attach(clone_tree(source.as_fd(), false)?.as_fd(), target.as_fd())
+        self.cover(clone_tree(source.as_fd(), false)?.as_fd(), target.as_fd())
     }
 
     /// A symbolic link; one that is there already stays, or goes.

@@ -101,6 +101,7 @@ impl Init<'_> {
         let Step::Hook { path, arguments, environment, .. } = *step else { return Err(Errno::INVAL) };
         if let (Some(root), false) = (&self.root, self.entered) {
             rustix::process::fchdir(root)?;
+            rustix::process::umask(self.umask);
         }
         if let Some(state) = &self.state {
             rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
@@ -178,14 +179,13 @@ fn attend(pidfd: &OwnedFd, said: &mut [Said; 2], timeout: u64) -> Result<bool> {
             Err(errno) => return Err(Failure::new("ppoll", errno)),
         }
         let [ended, streams @ ..] = events.map(|event| !event.revents().is_empty());
-        let mut quiet = true;
         for (said, ready) in said.iter_mut().zip(streams) {
             if ready && said.pipe.is_some() {
-                quiet = false;
                 said.read()?;
             }
         }
-        if ended && quiet {
+        // What it said is read; a grandchild that goes on talking is not waited for.
+        if ended {
             return Ok(true);
         }
     }

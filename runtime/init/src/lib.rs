@@ -38,6 +38,10 @@ const FAILED: u8 = 255;
 /// What init knows beside the order: the descriptors that earlier steps left for later ones.
 struct Init<'a> {
     descriptors: Numbers<'a>,
+    /// Descriptors below are the program's.
+    first_private: u32,
+    /// The caller's umask, for hooks.
+    umask: rustix::fs::Mode,
     channel: BorrowedFd<'static>,
     /// The rootfs: every container path is resolved below it.
     root: Option<OwnedFd>,
@@ -78,6 +82,8 @@ pub fn main(argument: &CStr) -> ! {
     let Ok(channel) = descriptor(order.head.descriptors, CHANNEL) else { pintle_sys::exec::exit(FAILED) };
     let mut init = Init {
         descriptors: order.head.descriptors,
+        first_private: order.head.first_private,
+        umask: rustix::fs::Mode::empty(),
         channel,
         root: None,
         entered: false,
@@ -95,7 +101,7 @@ pub fn main(argument: &CStr) -> ! {
         note: Note::new(),
         done: false,
     };
-    let outcome = prepare(order.head.first_private).map_err(|failure| (0, failure, false));
+    let outcome = init.prepare().map_err(|failure| (0, failure, false));
     let Err((index, failure, executing)) = outcome.and_then(|()| init.run(order)) else {
         pintle_sys::exec::exit(0)
     };
@@ -109,16 +115,6 @@ fn open_order(argument: &CStr) -> Option<&'static [u8]> {
     pintle_sys::map::sealed(pintle_sys::fd::inherited(number)).ok()
 }
 
-/// A clean process: its name, its signals, its descriptors, no umask in the way of exact modes.
-fn prepare(first_private: u32) -> Result {
-    pintle_sys::process::set_name(c"pintle:init").map_err(Failure::at("prctl"))?;
-    pintle_sys::signal::unblock_all().map_err(Failure::at("rt_sigprocmask"))?;
-    pintle_sys::signal::default_pipe().map_err(Failure::at("rt_sigaction"))?;
-    pintle_sys::fd::close_on_exec_from(first_private).map_err(Failure::at("close_range"))?;
-    rustix::process::umask(rustix::fs::Mode::empty());
-    Ok(())
-}
-
 /// The inherited descriptor at `place`.
 fn descriptor(descriptors: Numbers<'_>, place: u32) -> Result<BorrowedFd<'static>> {
     let number = descriptors.iter().nth(place as usize).and_then(|number| i32::try_from(number).ok());
@@ -126,6 +122,38 @@ fn descriptor(descriptors: Numbers<'_>, place: u32) -> Result<BorrowedFd<'static
 }
 
 impl<'a> Init<'a> {
+    /// A clean process: its name, its signals, its processors, no descriptors but those it was given, no umask in the
+    /// way of exact modes.
+    fn prepare(&mut self) -> Result {
+        pintle_sys::process::set_name(c"pintle:init").map_err(Failure::at("prctl"))?;
+        pintle_sys::signal::unblock_all().map_err(Failure::at("rt_sigprocmask"))?;
+        pintle_sys::signal::default_all();
+        match pintle_sys::process::reset_affinity() {
+            // A cpuset without a processor that is up: the kernel decides.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(Failure::new("sched_setaffinity", errno)),
+        }
+        // The caller's caller may have left anything open: a path of the image's could lead through it.
+        let first = self.first_private;
+        pintle_sys::fd::close_all_but(first, self.descriptors.iter()).map_err(Failure::at("close_range"))?;
+        pintle_sys::fd::close_on_exec_from(first).map_err(Failure::at("close_range"))?;
+        self.umask = rustix::process::umask(rustix::fs::Mode::empty());
+        Ok(())
+    }
+
+    /// Everything that no later step needs, before the image's paths decide what is executed.
+    fn close_rest(&mut self, keep: u32) -> Result {
+        use rustix::fd::AsRawFd;
+        (self.root, self.null, self.empty, self.directory, self.state) = (None, None, None, None, None);
+        let keep = [
+            Some(self.channel.as_raw_fd()),
+            Some(self.descriptor(keep)?.as_raw_fd()),
+            self.proc.as_ref().map(AsRawFd::as_raw_fd),
+        ];
+        let kept = keep.into_iter().flatten().filter_map(|fd| u32::try_from(fd).ok());
+        pintle_sys::fd::close_all_but(self.first_private, kept).map_err(Failure::at("close_range"))
+    }
+
     /// The inherited descriptor at `place`.
     fn descriptor(&self, place: u32) -> Result<BorrowedFd<'static>> {
         descriptor(self.descriptors, place)
@@ -179,7 +207,9 @@ impl<'a> Init<'a> {
             Step::MoveRoot {} => self.move_root().map(|()| self.entered = true),
             Step::Chroot {} => self.chroot().map(|()| self.entered = true),
             Step::Console { .. } => self.console(step),
-            Step::Stdio { uid } => console::own_stdio(uid),
+            Step::Stdio { uid, only_pipes } => console::own_stdio(uid, only_pipes),
+            Step::CloseRest { keep } => self.close_rest(keep),
+            Step::EnterRoot { path } => self.enter_root(path),
             Step::SendPidfd { socket, word } => channel::send_pidfd(self.descriptor(socket)?, word),
             Step::Hostname { name } => rustix::system::sethostname(name).map_err(Failure::at("sethostname")),
             Step::Domainname { name } => rustix::system::setdomainname(name).map_err(Failure::at("setdomainname")),

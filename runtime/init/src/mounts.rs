@@ -66,7 +66,8 @@ impl<'a> Init<'a> {
             copy_up::copy(target.as_fd(), mount.as_fd())?;
         }
         self.put(mount.as_fd(), target.as_fd(), &place)?;
-        if self.proc.is_none() && kind == c"proc" {
+        let plain = options.0.is_empty() && attributes & pintle_sys::mount::RDONLY == 0;
+        if self.proc.is_none() && kind == c"proc" && plain {
             self.proc = Some(mount);
         }
         Ok(())
@@ -153,10 +154,12 @@ impl<'a> Init<'a> {
 
     /// Attaches a finished mount, after a last look at where it goes.
     pub(crate) fn put(&self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>, place: &Place<'_>) -> Result {
-        if identity(target)? == self.root_identity {
+        let (mount_id, inode) = identity(target)?;
+        let on_rootfs = mount_id == self.root_identity.0;
+        if on_rootfs && inode == self.root_identity.1 {
             return Err(Failure::new("mountpoint is on the top of rootfs", Errno::INVAL));
         }
-        if !place.in_proc && is_procfs(target)? {
+        if !place.in_proc && !on_rootfs && is_procfs(target)? {
             return Err(Failure::new("cannot be mounted because it is inside /proc", Errno::INVAL));
         }
         if place.tree_set | place.tree_clear != 0 {
@@ -171,6 +174,16 @@ impl<'a> Init<'a> {
                 .map_err(Failure::at("mount propagation"))?;
         }
         Ok(())
+    }
+
+    /// Attaches a finished mount that is nobody's own choice: never over the rootfs, never inside procfs.
+    pub(crate) fn cover(&self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result {
+        let propagation = crate::order::Numbers(&[]);
+        self.put(
+            mount,
+            target,
+            &Place { target: c"", tree_set: 0, tree_clear: 0, in_proc: false, propagation },
+        )
     }
 
     /// Makes a mount read-only when all that had to be made in it is there.

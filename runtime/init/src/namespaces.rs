@@ -55,7 +55,11 @@ pub fn unshare(kinds: u32) -> Result {
 pub fn become_root(uid: u32, gid: u32, set_groups: bool) -> Result {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if set_groups {
-        rustix::thread::set_thread_groups(&[]).map_err(Failure::at("setgroups"))?;
+        match rustix::thread::set_thread_groups(&[]) {
+            // A user namespace joined by path may deny it; then there is no way to drop groups.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(Failure::new("setgroups", errno)),
+        }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(Failure::at("setresgid"))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(Failure::at("setresuid"))?;

@@ -118,7 +118,7 @@ pub struct Numbers<'a>(pub &'a [u8]);
 
 impl<'a> Numbers<'a> {
     /// The numbers in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = u32> + Clone + use<'a> {
         let (words, _) = self.0.as_chunks::<4>();
         words.iter().map(|word| u32::from_le_bytes(*word))
     }
@@ -290,7 +290,7 @@ steps! {
     /// A terminal of the container's own; its master goes through the socket.
     30 Console { socket: u32, /** Bind it at /dev/console. */ mount: bool, rows: u32, columns: u32, uid: u32, }
     /// The standard streams belong to the user.
-    31 Stdio { uid: u32, }
+    31 Stdio { uid: u32, /** Files and terminals stay whose they are: they are the caller's own. */ only_pipes: bool, }
     /// Sends a pidfd of this process through the socket, with `word` as data.
     32 SendPidfd { socket: u32, word: &'a [u8], }
     /// sethostname(2)
@@ -313,6 +313,10 @@ steps! {
     41 Ready {}
     /// Waits until the parent has done its part, which needs nothing of this side.
     57 AwaitGo {}
+    /// Closes all that the steps to come have no use for, but the descriptor at `keep`.
+    59 CloseRest { keep: u32, }
+    /// The root of a container without a mount namespace, for a process that joins it.
+    60 EnterRoot { path: &'a CStr, }
     /// A limit, setrlimit(2).
     58 Rlimit { resource: u32, soft: u64, hard: u64, }
     /// Writes a security label below /proc/self/attr.

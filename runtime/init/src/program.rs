@@ -66,6 +66,7 @@ impl<'a> Init<'a> {
     /// Blocks until `start` opens the other end, and tells it that it did.
     pub(crate) fn await_start(&mut self, fifo: u32) -> Result {
         let writer = self.reopen(self.descriptor(fifo)?.as_raw_fd(), OFlags::WRONLY)?;
+        self.proc = None;
         rustix::io::write(&writer, b"0").map_err(Failure::at("write exec fifo"))?;
         // Kept until execve closes it: for `start`, end of file is success, words are a failure.
         self.fifo = Some(writer);
@@ -75,6 +76,7 @@ impl<'a> Init<'a> {
     /// Becomes the user's program.
     pub(crate) fn execute(&mut self, arguments: Strings<'a>, environment: Strings<'a>) -> Result {
         let program = self.program.ok_or(Failure::new("exec", Errno::NOENT))?;
+        self.proc = None;
         let list = |strings: Strings<'a>, more: usize| -> core::result::Result<List<'_>, Errno> {
             let mut list = List::with_capacity(strings.iter().count() + more)?;
             strings.iter().try_for_each(|string| list.push(string))?;

@@ -114,6 +114,13 @@ impl Init<'_> {
         self.chroot()
     }
 
+    /// chroot(2) into the root of a container that has no mount namespace of its own.
+    pub(crate) fn enter_root(&mut self, path: &CStr) -> Result {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.root = Some(openat(CWD, path, flags, Mode::empty()).map_err(Failure::at("open"))?);
+        self.chroot()
+    }
+
     /// chroot(2) into the rootfs.
     pub(crate) fn chroot(&self) -> Result {
         rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;

@@ -100,6 +100,7 @@ mod tests {
             root_is_explicit: false,
             systemd_cgroup,
             rootless: false,
+            in_user_namespace: false,
             environment: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@
 use super::flags::{Arguments, Flag, Kind};
 use super::values;
 use crate::error::{Context as _, Error, Result};
+use crate::host;
 use crate::log;
 use crate::ops;
 use std::ffi::OsString;
@@ -44,13 +45,16 @@ pub fn start_log(arguments: &Arguments) -> Result<()> {
 
 /// What every verb is told.
 pub fn context(arguments: &Arguments) -> Result<ops::Context> {
-    let user = User::current();
+    // A kernel without user namespaces has no such file.
+    let in_user_namespace = host::in_user_namespace().unwrap_or(false);
+    let user = User::current(in_user_namespace);
     let (root, root_is_explicit) = root(arguments, user)?;
     Ok(ops::Context {
         root,
         root_is_explicit,
         systemd_cgroup: arguments.switch("systemd-cgroup"),
         rootless: rootless(arguments.text("rootless").as_deref(), user)?,
+        in_user_namespace,
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
             .collect(),
@@ -66,16 +70,13 @@ enum User {
 }
 
 impl User {
-    fn current() -> Self {
+    fn current(in_user_namespace: bool) -> Self {
         if !rustix::process::geteuid().is_root() {
             return User::Other;
         }
-        // The initial user namespace maps all ids to themselves; a kernel without user namespaces has no such file.
-        match fs::read_to_string("/proc/self/uid_map") {
-            Ok(map) if !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]) => {
-                User::RootOfUserNamespace
-            }
-            _ => User::Root,
+        match in_user_namespace {
+            true => User::RootOfUserNamespace,
+            false => User::Root,
         }
     }
 }

@@ -64,6 +64,7 @@ mod tests {
             root_is_explicit: true,
             systemd_cgroup: false,
             rootless: false,
+            in_user_namespace: false,
             environment: Vec::new(),
         };
         let read = |line: &str| {

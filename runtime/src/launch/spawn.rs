@@ -95,12 +95,16 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
     Ok(Child { pid, pidfd, channel })
 }
 
-/// Keeps the numbers 3 to `first_private` - 1 from being given to anything of the runtime's: those that the caller
+/// Keeps the numbers of the descriptors to be handed over, from 3 on, from being given to anything of the runtime's: those that the caller
 /// promised to hand over and did not open stay closed for the program.
 ///
 /// # Errors
 /// No descriptors left.
-pub fn occupy(first_private: u32) -> Result<Vec<OwnedFd>> {
+pub fn occupy(listen_fds: u32, preserve_fds: u32) -> Result<Vec<OwnedFd>> {
+    let sum = listen_fds.checked_add(preserve_fds).and_then(|sum| sum.checked_add(3));
+    let Some(first_private) = sum else {
+        bail!("{listen_fds} + {preserve_fds} descriptors are more than there can be")
+    };
     let mut held = Vec::new();
     if first_private <= 3 {
         return Ok(held);
@@ -243,7 +247,8 @@ fn attend(child: &mut std::process::Child, said: &mut [Vec<u8>; 2], limit: Optio
         if err_ready && !err.as_mut().map_or(Ok(false), |pipe| read(pipe, &mut said[1]))? {
             err = None;
         }
-        if ready[0] && !out_ready && !err_ready {
+        // What it said is read; a grandchild that goes on talking is not waited for.
+        if ready[0] {
             return Ok(true);
         }
     }

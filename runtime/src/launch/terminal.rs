@@ -95,7 +95,8 @@ impl Attending<'_> {
                 PollFd::new(&self.child.pidfd, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
-            if let Some(terminal) = &self.terminal {
+            // A terminal that everybody closed answers at once for ever: it is not asked any more.
+            if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.master_open) {
                 events.push(PollFd::new(&terminal.master, terminal.wanted()));
                 if terminal.reads_stdin() {
                     events.push(PollFd::new(&stdin, PollFlags::IN));

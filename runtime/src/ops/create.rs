@@ -82,7 +82,7 @@ pub fn create(context: &Context, options: &Options) -> Result<()> {
 pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<Born> {
     log::phase("command-line");
     state::check_id(&options.id)?;
-    let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
+    let _held = spawn::occupy(options.listen_fds, options.preserve_fds)?;
     let Decision { plan, layout, opened, rootfs } = decide(context, options, purpose)?;
     check_terminal(plan.birth.terminal, options, purpose)?;
     plan.warnings.iter().for_each(log::warn);
@@ -125,15 +125,15 @@ pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<
     let spec = spec::load(&options.bundle)?;
     log::phase("config");
     let layout = Layout::find()?;
-    let host = host(&spec)?;
+    let host = host(context, &spec)?;
     let (facts, opened) = host::survey(&spec, &options.bundle)?;
     log::phase("host");
     let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
     Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
 }
 
-fn host(spec: &spec::Spec) -> Result<Host> {
-    let mut host = Host::probe()?;
+fn host(context: &Context, spec: &spec::Spec) -> Result<Host> {
+    let mut host = Host::probe(context.in_user_namespace)?;
     let cgroups_path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
     if plan::cgroup::needs_own_cgroup(cgroups_path) {
         host.own_cgroup = cgroup::own()?;
@@ -146,6 +146,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         id: options.id.clone(),
         bundle: options.bundle.clone(),
         wait_for_start: purpose == Purpose::Create,
+        foreground: purpose == Purpose::Foreground,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
@@ -185,7 +186,10 @@ impl Birth<'_> {
         if self.options.notify_socket.is_some() {
             self.container.make_notify_directory()?;
         }
-        self.cgroup = cgroup::create(layout, &self.plan.cgroup)?;
+        self.cgroup = cgroup::create(layout, &self.plan.cgroup).inspect_err(|_| {
+            // What was made is gone already; what is there is somebody else's.
+            self.container.state.cgroup = None;
+        })?;
         match &self.cgroup {
             // The last one made is the container's own; the state follows when there is a process.
             Some(cgroup) => {
@@ -234,8 +238,8 @@ impl Birth<'_> {
     fn serve(&mut self, child: Child) -> Result<Child> {
         let container = std::cell::RefCell::new(&mut self.container);
         let hooks = &self.plan.hooks;
-        let own_pids = self.plan.saved.namespaces & namespaces::PID != 0;
-        let seen = |pid: i32| if own_pids { state::pid_inside(pid) } else { pid };
+        let sees_others = self.plan.saved.namespaces & namespaces::PID == 0;
+        let seen = |pid: i32| if !sees_others { state::pid_inside(pid) } else { pid };
         let before_pivot = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
         let mut caller = serve::Caller {
             born: &mut |pid| {

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long a killed process, or a cgroup, may take to go.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long an init without a parent may take to notice.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Deletes the container `id`.
 ///
@@ -24,6 +26,10 @@ pub fn delete(context: &Context, id: &str, force: bool) -> Result<()> {
         Err(error) if state::is_missing(&error) => {
             state::remove_leftover(context, id)?;
             if force { Ok(()) } else { Err(error) }
+        }
+        Err(error) if force && Container::load(context, id).is_err() => {
+            crate::log::warn(format!("{error}: removed with everything that was kept"));
+            state::remove_all(context, id)
         }
         other => other,
     }
@@ -53,14 +59,23 @@ fn kill(container: &Container) -> Result<()> {
             Err(errno) => return Err(errno).context("unable to signal init"),
         }
     }
-    // A birth that was cut off may have left a process whose number nobody wrote down.
     if let Some(cgroup) = open_cgroup(container)? {
-        cgroup.kill()?;
+        if owns_cgroup(container) {
+            cgroup.kill()?;
+        } else {
+            // A process of ours in it has lost its parent and leaves by itself; anybody else's is not ours to kill.
+            cgroup.wait_empty(SOON)?;
+        }
     }
     match init {
         Some(init) if !ends(init.as_fd())? => bail!("{}", phrase::INIT_STILL_RUNNING),
         _ => Ok(()),
     }
+}
+
+/// Whether what lives in the cgroup is the container's: it was empty when a process was born into it.
+fn owns_cgroup(container: &Container) -> bool {
+    container.state.pid != 0
 }
 
 fn open_cgroup(container: &Container) -> Result<Option<Cgroup>> {
@@ -87,9 +102,14 @@ fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
 /// # Errors
 /// What can't be removed; a poststop hook that fails (the container is gone by then).
 pub fn destroy(container: &Container) -> Result<()> {
-    kill(container)?;
-    if let Some(path) = &container.state.cgroup {
-        cgroup::delete(path, LIMIT)?;
+    // Mostly init is gone and its cgroup empty; only otherwise is there something to kill.
+    let cgroup = container.state.cgroup.as_deref();
+    let all_gone = !container.is_alive() && cgroup.is_some_and(|path| std::fs::remove_dir(path).is_ok());
+    if !all_gone {
+        kill(container)?;
+        if let Some(path) = cgroup.filter(|_| owns_cgroup(container)) {
+            cgroup::delete(path, LIMIT)?;
+        }
     }
     for path in container.state.cgroup_parents.iter().rev() {
         // One that is shared by now stays.
@@ -110,6 +130,12 @@ pub fn destroy(container: &Container) -> Result<()> {
 /// A container without a mount namespace mounted in its caller's.
 fn unmount_rootfs(container: &Container) -> Result<()> {
     use rustix::mount::{UnmountFlags, unmount};
+    // The rootfs may be somebody's own mount, and init may have failed before it bound anything.
+    if crate::host::mount_of(&container.state.rootfs)
+        .is_ok_and(|mount| mount == container.state.saved.rootfs_mount)
+    {
+        return Ok(());
+    }
     match unmount(&container.state.rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         // Not a mount any more, or never one.
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),

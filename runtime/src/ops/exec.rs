@@ -2,7 +2,7 @@
 
 use super::{Context, create};
 use crate::bail;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::error::{Kind, Result, phrase};
 use crate::host::Host;
 use crate::launch::serve::{Caller, serve};
@@ -87,14 +87,14 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         _ => {}
     }
     let Some(init) = container.init()? else { bail!("{}", phrase::EXEC_STOPPED) };
-    let _held = spawn::occupy(3 + options.listen_fds + options.preserve_fds)?;
+    let _held = spawn::occupy(options.listen_fds, options.preserve_fds)?;
     container.load_filter()?;
     let process = process(&container, &options.process)?;
     let mut warnings = Vec::new();
-    let birth = plan(&container, &process, options, &mut warnings)?;
+    let birth = plan(context, &container, &process, options, &mut warnings)?;
     warnings.iter().for_each(crate::log::warn);
     check_terminal(birth.terminal, options)?;
-    let cgroup = cgroup(&container, options)?;
+    let cgroup = place(&container, options)?;
 
     let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
     let (console, pidfd_socket) = (connect(&options.console_socket)?, connect(&options.pidfd_socket)?);
@@ -141,6 +141,7 @@ fn check_terminal(terminal: bool, options: &Options) -> Result<()> {
 }
 
 fn plan(
+    context: &Context,
     container: &Container,
     process: &spec::Process,
     options: &Options,
@@ -160,10 +161,18 @@ fn plan(
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
         pidfd_socket: options.pidfd_socket.is_some(),
+        foreground: !options.detach,
+        rootfs: container.state.rootfs.clone(),
         terminal_size: terminal::size(),
         more_capabilities: more,
     };
-    plan::exec::plan(&container.state.saved, process, &Host::probe()?, &exec, warnings)
+    plan::exec::plan(
+        &container.state.saved,
+        process,
+        &Host::probe(context.in_user_namespace)?,
+        &exec,
+        warnings,
+    )
 }
 
 /// The process to start: a whole object with the container's own values for what it leaves out, or the container's own
@@ -178,6 +187,7 @@ fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
             process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
             process.rlimits = process.rlimits.or_else(|| own.rlimits.clone());
             process.no_new_privileges = process.no_new_privileges.or(own.no_new_privileges);
+            process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
             process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
             process.io_priority = process.io_priority.or(own.io_priority);
             process
@@ -229,9 +239,13 @@ fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>
 }
 
 /// The cgroup to be born in: the container's own, or one below it by `--cgroup`.
-fn cgroup(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
+fn place(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
     let Some(own) = container.state.cgroup.as_deref() else { return Ok(None) };
     let mut path = own.to_owned();
+    if options.cgroups.is_empty() && Cgroup::open(own)?.is_some_and(|cgroup| cgroup.is_parent()) {
+        // An init such as systemd made cgroups of its own: beside it is where a process can live.
+        path = cgroup::of_process(container.state.pid, own)?;
+    }
     for typed in &options.cgroups {
         let below = typed.strip_prefix(':').unwrap_or(typed);
         if below.contains(':') {

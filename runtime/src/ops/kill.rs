@@ -3,7 +3,6 @@
 use super::Context;
 use crate::cgroup::Cgroup;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::plan::namespaces;
 use crate::state::Container;
 use rustix::fd::AsFd;
 
@@ -27,7 +26,7 @@ fn send(container: &Container, signal: i32) -> Result<()> {
         return Err(Error::not_running());
     }
     let Some(init) = container.init()? else { return Err(Error::not_running()) };
-    let shares_pids = container.state.saved.namespaces & namespaces::PID == 0;
+    let shares_pids = !container.state.saved.own_pids;
     if signal == SIGKILL && shares_pids {
         // Nobody but the cgroup knows all processes, and none must be left.
         if let Some(cgroup) = container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten() {

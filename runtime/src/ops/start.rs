@@ -1,6 +1,6 @@
 //! `start`: lets a created container execute its program.
 
-use super::{Context, create};
+use super::{Context, create, delete};
 use crate::bail;
 use crate::error::{Context as _, Error, Result, phrase};
 use crate::launch::notify;
@@ -27,7 +27,13 @@ pub fn start(context: &Context, id: &str, notify_socket: Option<&Path>) -> Resul
     release(&container, init.as_fd())?;
     // Hooks may take their time; the container runs, and others may see to it.
     drop(lock);
-    poststart(&container)?;
+    if let Err(error) = poststart(&container) {
+        // runtime.md, "Lifecycle": the container is stopped and destroyed.
+        return Err(match delete::destroy(&container) {
+            Ok(()) => error,
+            Err(also) => Error::new(format!("{error}; and then: {also}")),
+        });
+    }
     match (notify_socket, listener) {
         (Some(to), Some(socket)) => notify::relay(&socket, init.as_fd(), container.state.pid, to),
         _ => Ok(()),
@@ -38,9 +44,10 @@ pub fn start(context: &Context, id: &str, notify_socket: Option<&Path>) -> Resul
 /// was executed, or the reason why not.
 fn release(container: &Container, init: BorrowedFd<'_>) -> Result<()> {
     let fifo = container.open_fifo()?;
+    // Before init can go on: from here on the container counts as running, whatever becomes of this process.
+    container.remove_fifo()?;
     let mut said = Vec::new();
     let awake = read(&fifo, init, &mut said)?;
-    container.remove_fifo()?;
     if !awake {
         bail!("{}", phrase::STOPPED_START);
     }
@@ -77,7 +84,7 @@ fn read(fifo: &OwnedFd, init: BorrowedFd<'_>, said: &mut Vec<u8>) -> Result<bool
     }
 }
 
-/// poststart hooks; one that fails takes the container with it (runtime.md, "Lifecycle", since 1.3.0).
+/// poststart hooks; one that fails takes the container with it, by the caller (runtime.md, "Lifecycle", since 1.3.0).
 ///
 /// # Errors
 /// The hook's.
@@ -87,10 +94,5 @@ pub fn poststart(container: &Container) -> Result<()> {
         return Ok(());
     }
     let state = state::for_hooks(&container.state, "running", Some(container.state.pid));
-    create::run_hooks("poststart", hooks, &state, &container.state.bundle).inspect_err(|_| {
-        if let Ok(Some(init)) = container.init() {
-            // The container is stopped, not deleted: its end is the caller's to see.
-            let _gone = rustix::process::pidfd_send_signal(&init, rustix::process::Signal::KILL);
-        }
-    })
+    create::run_hooks("poststart", hooks, &state, &container.state.bundle)
 }

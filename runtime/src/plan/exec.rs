@@ -7,7 +7,7 @@ use super::{Birth, Saved, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::spec::Process;
-use pintle_init::order::Step;
+use pintle_init::order::{CHANNEL, Step};
 
 /// What the command line says about an exec.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,10 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Of these, sockets by socket activation.
     pub listen_fds: u32,
+    /// The caller stays and shares its standard streams.
+    pub foreground: bool,
+    /// The root of a container without a mount namespace.
+    pub rootfs: std::path::PathBuf,
     /// A pidfd is sent to the caller.
     pub pidfd_socket: bool,
     /// Rows and columns of the caller's terminal.
@@ -39,7 +43,12 @@ pub fn plan(
 ) -> Result<Birth> {
     let has = |kind| saved.namespaces & kind != 0;
     let capabilities = if has(namespaces::USER) { u64::MAX } else { host.capabilities };
-    let bounds = Bounds { capabilities, set_groups: saved.set_groups, selinux: host.selinux };
+    let bounds = Bounds {
+        capabilities,
+        set_groups: saved.set_groups,
+        selinux: host.selinux,
+        foreground: options.foreground,
+    };
     let mut decided = Decided::new(process, bounds, &listen_environment(options.listen_fds), warnings)?;
     decided.capabilities.add(options.more_capabilities & capabilities);
 
@@ -56,7 +65,12 @@ pub fn plan(
         steps.push(&Step::Fork { kinds: 0 });
     }
     steps.push(&Step::Session {});
-    steps.push(&Step::Keyring { name: &c_string(&format!("_ses.{}", options.id), "id")? });
+    if saved.chroot {
+        steps.push(&Step::EnterRoot { path: &c_string(&options.rootfs.to_string_lossy(), "root.path")? });
+    }
+    if saved.keyring {
+        steps.push(&Step::Keyring { name: &c_string(&format!("_ses.{}", options.id), "id")? });
+    }
     if decided.has_label() {
         steps.push(&Step::Procfs {});
     }
@@ -68,7 +82,7 @@ pub fn plan(
     decided.attributes(&mut steps, saved.personality);
     let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
     let sync = if has(namespaces::USER) { Sync::Parent } else { Sync::Init };
-    decided.become_user(&mut steps, sync, filter);
+    decided.become_user(&mut steps, sync, CHANNEL, filter);
     steps.push(&Step::Done {});
     decided.execute(&mut steps);
     Ok(Birth {

@@ -360,7 +360,9 @@ impl Decided {
             ));
             return Ok(());
         }
-        self.has_procfs |= is_proc;
+        // Only one that hides nothing and can be written serves as init's own handle.
+        let plain = read.set & attribute::RDONLY == 0 && read.superblock.is_empty() && read.data.is_empty();
+        self.has_procfs |= is_proc && plain;
         self.add_filesystem(&path, kind, source, read, in_proc)
     }
 

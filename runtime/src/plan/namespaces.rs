@@ -143,7 +143,7 @@ impl Decided {
             check_maps(uids, "linux.uidMappings")?;
             check_maps(gids, "linux.gidMappings")?;
             let unprivileged = host.euid != 0;
-            self.can_set_groups = !unprivileged;
+            self.can_set_groups = !unprivileged && host.set_groups;
             self.id_maps = Some(IdMaps::new(uids, gids, unprivileged));
         }
         if !uids.is_empty() && !gids.is_empty() {

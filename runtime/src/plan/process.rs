@@ -43,14 +43,16 @@ pub struct Bounds {
     pub set_groups: bool,
     /// The machine runs SELinux.
     pub selinux: bool,
+    /// The caller stays in the foreground.
+    pub foreground: bool,
 }
 
 impl Bounds {
     /// Of a container to be born.
-    pub fn new(host: &Host, spaces: &Spaces) -> Self {
+    pub fn new(host: &Host, spaces: &Spaces, foreground: bool) -> Self {
         // A user namespace's root has them all.
         let capabilities = if spaces.has(namespaces::USER) { u64::MAX } else { host.capabilities };
-        Self { capabilities, set_groups: spaces.can_set_groups, selinux: host.selinux }
+        Self { capabilities, set_groups: spaces.can_set_groups, selinux: host.selinux, foreground }
     }
 }
 
@@ -77,6 +79,8 @@ pub struct Decided {
     scheduler: Option<oci::Scheduler>,
     /// The program gets a terminal.
     pub terminal: bool,
+    /// The caller stays and shares its own standard streams.
+    pub foreground: bool,
     size: (u32, u32),
     /// Limits, set by the parent.
     pub rlimits: Vec<Rlimit>,
@@ -133,6 +137,7 @@ impl Decided {
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
             scheduler: process.scheduler.clone().map(checked_scheduler).transpose()?,
             terminal: process.terminal.unwrap_or(false),
+            foreground: bounds.foreground,
             size: (u32::from(size.height), u32::from(size.width)),
             rlimits: rlimits(process)?,
             oom_score_adj: oom_score_adj(process)?,
@@ -201,7 +206,8 @@ impl Decided {
 
     /// From the parent's last word to a program that is found: labels, filter, directory, identity. Without
     /// no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before the capabilities go; with it, as late as can be.
-    pub fn become_user(&self, steps: &mut Steps, sync: Sync, filter: Option<(&[u8], u32)>) {
+    pub fn become_user(&self, steps: &mut Steps, sync: Sync, keep: u32, filter: Option<(&[u8], u32)>) {
+        steps.push(&Step::CloseRest { keep });
         steps.push(if sync == Sync::Parent { &Step::Ready {} } else { &Step::AwaitGo {} });
         let label = |steps: &mut Steps, attribute, fallback, value: &str| {
             steps.push(&Step::Label { attribute, fallback, value: value.as_bytes() });
@@ -223,7 +229,7 @@ impl Decided {
         }
         steps.push(&Step::Cwd { path: &self.cwd });
         steps.push(&Step::Bounding { set: self.capabilities.bounding });
-        steps.push(&Step::Stdio { uid: self.uid });
+        steps.push(&Step::Stdio { uid: self.uid, only_pipes: self.foreground && !self.terminal });
         if sync == Sync::Init {
             for Rlimit { resource, soft, hard, .. } in &self.rlimits {
                 steps.push(&Step::Rlimit { resource: *resource, soft: *soft, hard: *hard });
@@ -261,7 +267,8 @@ impl Environment {
     /// The last of several values wins, at its own place; an empty HOME counts as none.
     fn new(env: &[String], more: &[String]) -> Result<Self> {
         let mut kept: Vec<(&str, &str)> = Vec::with_capacity(env.len() + more.len());
-        let mut seen = std::collections::HashSet::new();
+        // Ordered, not hashed: a hasher's random seed would cost more than these few comparisons.
+        let mut seen = std::collections::BTreeSet::new();
         let all: Vec<&String> = env.iter().chain(more).collect();
         for (n, variable) in all.iter().enumerate().rev() {
             let place = format!("process.env[{n}]");

@@ -30,8 +30,29 @@ pub fn adopt(number: RawFd) -> OwnedFd {
 /// # Errors
 /// Those of close_range(2).
 pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    let registers = [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0];
-    // SAFETY: the call changes a flag of descriptors and touches no memory.
-    unsafe { syscall(CLOSE_RANGE, registers) }?;
+    close_range(first, u32::MAX, CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor from `first` up but those that `kept` yields, close_range(2).
+///
+/// The caller owns no other descriptor in that range any more.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_all_but(first: u32, kept: impl Iterator<Item = u32> + Clone) -> Result<(), Errno> {
+    let mut from = first;
+    // The kept ones in their order, without a place to sort them in: each time the next larger.
+    while let Some(next) = kept.clone().filter(|fd| *fd >= from).min() {
+        if next > from {
+            close_range(from, next - 1, 0)?;
+        }
+        from = next.saturating_add(1);
+    }
+    close_range(from, u32::MAX, 0)
+}
+
+fn close_range(first: u32, last: u32, flags: usize) -> Result<(), Errno> {
+    // SAFETY: the call closes or marks descriptors and touches no memory; whose they are is the callers' contract.
+    unsafe { syscall(CLOSE_RANGE, [first as usize, last as usize, flags, 0, 0, 0]) }?;
     Ok(())
 }

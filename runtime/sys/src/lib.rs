@@ -19,4 +19,5 @@ mod raw;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+mod start;
 pub mod tty;

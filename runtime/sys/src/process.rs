@@ -1,7 +1,8 @@
 //! Attributes of the calling process that rustix has no call for.
 
 use crate::number::{
-    GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, PRLIMIT64, SCHED_SETATTR, SET_MEMPOLICY, SETGROUPS,
+    GETCWD, IOPRIO_SET, PERSONALITY, PRCTL, PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SET_MEMPOLICY,
+    SETGROUPS,
 };
 use crate::raw::syscall;
 use core::ffi::CStr;
@@ -119,5 +120,17 @@ pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(),
     let limits = [soft, hard];
     // SAFETY: the kernel reads one `struct rlimit64` (two numbers) that outlives the call, and writes none.
     unsafe { syscall(PRLIMIT64, [pid as usize, resource as usize, limits.as_ptr() as usize, 0, 0, 0]) }?;
+    Ok(())
+}
+
+/// Lets the calling thread run on every processor that its cgroup allows, sched_setaffinity(2): an affinity of the
+/// caller's is not the container's.
+///
+/// # Errors
+/// Those of sched_setaffinity(2).
+pub fn reset_affinity() -> Result<(), Errno> {
+    let all = [u64::MAX; 16];
+    // SAFETY: the kernel reads 128 bytes of a mask that outlives the call.
+    unsafe { syscall(SCHED_SETAFFINITY, [0, size_of_val(&all), all.as_ptr() as usize, 0, 0, 0]) }?;
     Ok(())
 }

@@ -18,16 +18,35 @@ pub fn unblock_all() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives SIGPIPE its default action again, which Rust's runtime takes away, sigaction(2).
+const SIGPIPE: usize = 13;
+const SIGCHLD: usize = 17;
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+
+/// Gives every signal its default action again: what the caller ignores is not the container's choice, sigaction(2).
+pub fn default_all() {
+    for signal in 1..=64 {
+        // SIGKILL and SIGSTOP can't be changed, and need not.
+        let _fixed = set(signal, SIG_DFL);
+    }
+}
+
+/// For a program that waits for its children and writes to pipes: SIGCHLD has its default action, and a closed pipe is
+/// an error like others.
 ///
 /// # Errors
 /// None in practice.
-pub fn default_pipe() -> Result<(), Errno> {
-    const SIGPIPE: usize = 13;
-    // handler (SIG_DFL), flags, restorer, mask.
-    let action: [u64; 4] = [0; 4];
-    // SAFETY: the kernel reads one `struct kernel_sigaction` (32 bytes) that outlives the call; SIG_DFL runs no code.
-    unsafe { syscall(RT_SIGACTION, [SIGPIPE, &raw const action as usize, 0, 8, 0, 0]) }?;
+pub fn prepare() -> Result<(), Errno> {
+    set(SIGCHLD, SIG_DFL)?;
+    set(SIGPIPE, SIG_IGN)
+}
+
+fn set(signal: usize, handler: u64) -> Result<(), Errno> {
+    // handler, flags, restorer, mask.
+    let action: [u64; 4] = [handler, 0, 0, 0];
+    // SAFETY: the kernel reads one `struct kernel_sigaction` (32 bytes) that outlives the call; neither SIG_DFL nor
+    // SIG_IGN runs code of this program.
+    unsafe { syscall(RT_SIGACTION, [signal, &raw const action as usize, 0, 8, 0, 0]) }?;
     Ok(())
 }
 
