@@ -86,6 +86,8 @@ pub struct Birth {
     pub keep_capabilities: bool,
     /// Descriptors below this number are the program's.
     pub first_private: u32,
+    /// init lends a socket by which the parent raises the loopback interface.
+    pub loopback: bool,
     /// Who waits for whom; nobody for a helper that has no program.
     pub sync: Option<process::Sync>,
     /// Limits, for the parent to set where init may not.
@@ -182,7 +184,8 @@ impl Plan {
         if !options.no_new_keyring {
             steps.push(&Step::Keyring { name: &steps::c_string(&format!("_ses.{}", options.id), "id")? });
         }
-        if spaces.is_new(namespaces::NETWORK) {
+        let loopback = spaces.is_new(namespaces::NETWORK);
+        if loopback {
             steps.push(&Step::Loopback {});
         }
         rootfs::enter(&mut steps, linux, &spaces, facts)?;
@@ -256,6 +259,7 @@ impl Plan {
                 first_private: 3 + options.listen_fds + options.preserve_fds,
                 rlimits: decided.rlimits,
                 oom_score_adj: decided.oom_score_adj,
+                loopback,
                 sync: Some(sync),
                 mount_maps,
                 terminal: decided.terminal,

@@ -43,6 +43,8 @@ pub enum Message<'a> {
     },
     /// All is prepared.
     Done,
+    /// Bring the loopback interface of this socket's network namespace up, while I go on.
+    Loopback,
     /// A path was opened; the descriptor comes along.
     Opened,
     /// A step failed, and init leaves.
@@ -69,6 +71,7 @@ impl<'a> Field<'a> for Message<'a> {
             Self::SeccompFd { fd } => (6u16.put(sink), fd.put(sink)).0,
             Self::Done => 7u16.put(sink),
             Self::Opened => 8u16.put(sink),
+            Self::Loopback => 10u16.put(sink),
             Self::Failed { step, errno, operation, text } => {
                 9u16.put(sink);
                 step.put(sink);
@@ -89,6 +92,7 @@ impl<'a> Field<'a> for Message<'a> {
             6 => Self::SeccompFd { fd: i32::take(bytes)? },
             7 => Self::Done,
             8 => Self::Opened,
+            10 => Self::Loopback,
             9 => Self::Failed {
                 step: u16::take(bytes)?,
                 errno: i32::take(bytes)?,
@@ -215,6 +219,12 @@ impl Init<'_> {
         send(self.channel, &Message::Done, None).map_err(Failure::at("write to parent"))?;
         self.done = true;
         Ok(())
+    }
+
+    /// The parent raises the loopback interface meanwhile: it is the slowest single thing of a birth.
+    pub(crate) fn lend_network(&self) -> Result {
+        let socket = pintle_sys::net::socket().map_err(Failure::at("socket"))?;
+        send(self.channel, &Message::Loopback, Some(socket.as_fd())).map_err(Failure::at("sendmsg"))
     }
 
     /// Opens `path` in the mount namespace joined before, for an init whose ids can't reach it.

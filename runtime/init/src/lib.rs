@@ -187,7 +187,7 @@ impl<'a> Init<'a> {
             Step::Fork { kinds } => self.fork(kinds),
             Step::Session {} => rustix::process::setsid().map(drop).map_err(Failure::at("setsid")),
             Step::Keyring { name } => process::keyring(name),
-            Step::Loopback {} => pintle_sys::net::loopback_up().map_err(Failure::at("SIOCSIFFLAGS")),
+            Step::Loopback {} => self.lend_network(),
             Step::Propagation { flags } => rootfs::propagation(flags),
             Step::Root { path, parent_private } => self.root(path, parent_private),
             Step::Filesystem { .. } => self.filesystem(step),

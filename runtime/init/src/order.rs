@@ -236,7 +236,7 @@ steps! {
     9 Session {}
     /// A session keyring of its own.
     10 Keyring { name: &'a CStr, }
-    /// Brings the loopback interface up.
+    /// Lends the parent a socket by which it brings the loopback interface up.
     11 Loopback {}
     /// Changes the propagation of the mount at `/` (flags of mount(2)).
     12 Propagation { flags: u32, }

@@ -59,10 +59,8 @@ impl Serving<'_> {
         }
         (caller.born)(self.child.pid)?;
         (caller.meanwhile)()?;
-        if self.birth.sync == Some(Sync::Init) {
-            self.adjust_oom_score()?;
-            // Said before it is asked for: init finds it there and need not sleep.
-            self.go(None)?;
+        if !self.birth.loopback {
+            self.go_ahead()?;
         }
         let mut buffer = [0; LONGEST];
         let mut done = false;
@@ -77,6 +75,11 @@ impl Serving<'_> {
             match message {
                 Message::Forked { pid } => self.forked(pid, descriptor, caller)?,
                 Message::Maps => self.map_ids()?,
+                Message::Loopback => {
+                    let Some(socket) = descriptor else { bail!("init sent no socket") };
+                    pintle_sys::net::loopback_up(&socket).context("bring up the loopback interface")?;
+                    self.go_ahead()?;
+                }
                 Message::Source { step } => self.open_source(usize::from(step))?,
                 Message::RunHooks => {
                     let state = (caller.hooks)(self.child.pid)?;
@@ -107,6 +110,15 @@ impl Serving<'_> {
             (false, true) => error.context(phrase::CONTAINER_INIT),
             (false, false) => error,
         }
+    }
+
+    /// The parent's part is done: said before it is asked for, so that init finds it there and need not sleep.
+    fn go_ahead(&self) -> Result<()> {
+        if self.birth.sync != Some(Sync::Init) {
+            return Ok(());
+        }
+        self.adjust_oom_score()?;
+        self.go(None)
     }
 
     fn go(&self, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {

@@ -93,6 +93,7 @@ pub fn plan(
         first_private: 3 + options.listen_fds + options.preserve_fds,
         rlimits: decided.rlimits,
         oom_score_adj: decided.oom_score_adj,
+        loopback: false,
         sync: Some(sync),
         mount_maps: Vec::new(),
         terminal: decided.terminal,

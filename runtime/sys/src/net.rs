@@ -2,7 +2,7 @@
 
 use crate::number::IOCTL;
 use crate::raw::syscall;
-use rustix::fd::AsRawFd;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -17,15 +17,22 @@ struct Request {
     rest: [u8; 22],
 }
 
-/// Brings `lo` of the caller's network namespace up.
+/// A socket of the caller's network namespace: whoever holds it acts on that namespace.
 ///
 /// # Errors
-/// Those of socket(2) and netdevice(7).
-pub fn loopback_up() -> Result<(), Errno> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+/// Those of socket(2).
+pub fn socket() -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// Brings `lo` of the socket's network namespace up.
+///
+/// # Errors
+/// Those of netdevice(7).
+pub fn loopback_up(socket: impl AsFd) -> Result<(), Errno> {
     let mut request = Request { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
     request.name[..2].copy_from_slice(b"lo");
-    let registers = [socket.as_raw_fd() as usize, SIOCSIFFLAGS, &raw mut request as usize, 0, 0, 0];
+    let registers = [socket.as_fd().as_raw_fd() as usize, SIOCSIFFLAGS, &raw mut request as usize, 0, 0, 0];
     // SAFETY: the kernel reads and writes one `struct ifreq` (40 bytes) that outlives the call.
     unsafe { syscall(IOCTL, registers) }?;
     Ok(())

@@ -25,7 +25,8 @@ const SIG_IGN: u64 = 1;
 
 /// Gives every signal its default action again: what the caller ignores is not the container's choice, sigaction(2).
 pub fn default_all() {
-    for signal in 1..=64 {
+    // The standard ones: nobody ignores real-time signals on behalf of others.
+    for signal in 1..=31 {
         // SIGKILL and SIGSTOP can't be changed, and need not.
         let _fixed = set(signal, SIG_DFL);
     }
