@@ -162,7 +162,7 @@ struct Host {
 impl Host {
     /// The first standard stream that is a terminal, from the one least often redirected on.
     fn find() -> Option<OwnedFd> {
-        let streams = [rustix::stdio::stderr(), rustix::stdio::stdout(), rustix::stdio::stdin()];
+        let streams = [2, 1, 0].map(pintle_sys::fd::inherited);
         let stream = streams.into_iter().find(|stream| rustix::termios::isatty(stream));
         stream.and_then(|stream| rustix::io::fcntl_dupfd_cloexec(stream, 3).ok())
     }

@@ -122,3 +122,14 @@ pub unsafe extern "C" fn strlen(string: *const u8) -> usize {
     }
     length
 }
+
+/// Defines the program that `_start` enters.
+#[macro_export]
+macro_rules! image {
+    ($run:path) => {
+        #[unsafe(no_mangle)]
+        extern "Rust" fn pintle_main(argument: &'static ::core::ffi::CStr) -> ! {
+            $run(argument)
+        }
+    };
+}

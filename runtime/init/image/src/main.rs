@@ -2,13 +2,7 @@
 #![no_std]
 #![no_main]
 
-use core::ffi::CStr;
-use pintle_sys as _;
-
-#[unsafe(no_mangle)]
-extern "Rust" fn pintle_main(argument: &'static CStr) -> ! {
-    pintle_init::main(argument)
-}
+pintle_sys::image!(pintle_init::main);
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
