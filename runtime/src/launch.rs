@@ -8,4 +8,5 @@ pub mod notify;
 pub mod sentence;
 pub mod serve;
 pub mod spawn;
+pub mod streams;
 pub mod terminal;

@@ -35,6 +35,8 @@ pub struct Descriptors<'a> {
     pub pidfd_socket: Option<BorrowedFd<'a>>,
     /// What `start` opens.
     pub fifo: Option<BorrowedFd<'a>>,
+    /// Standard streams in place of the caller's.
+    pub stdio: [Option<BorrowedFd<'a>>; 3],
 }
 
 impl Descriptors<'_> {
@@ -87,6 +89,7 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         image: image.as_fd(),
         arguments: &[c"pintle-init", &place],
         inherit: &numbers,
+        stdio: descriptors.stdio.map(|end| end.map_or(-1, |end| end.as_raw_fd())),
         namespaces: u64::from(birth.namespaces),
         cgroup,
         keep_capabilities: birth.keep_capabilities,

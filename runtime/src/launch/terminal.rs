@@ -2,6 +2,7 @@
 //! sockets by which a terminal or a pidfd is sent away when nothing stays. termios(3), signalfd(2), tty_ioctl(4)
 
 use super::spawn::{self, Child};
+use super::streams::{Relay, Streams};
 use crate::error::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -38,6 +39,8 @@ pub struct Foreground {
     signals: SignalFd,
     /// Our end of the socket that the terminal's master comes through, and the end for init.
     console: Option<(OwnedFd, OwnedFd)>,
+    /// Without a terminal of the program's own: pipes in place of the caller's.
+    streams: Streams,
 }
 
 impl Foreground {
@@ -52,7 +55,13 @@ impl Foreground {
             SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
         let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let console = terminal.then(pair).transpose().context("socketpair")?;
-        Ok(Self { signals, console })
+        let streams = if terminal { Streams::default() } else { Streams::for_terminals()? };
+        Ok(Self { signals, console, streams })
+    }
+
+    /// What the program gets in place of the caller's standard streams.
+    pub fn stdio(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        self.streams.theirs()
     }
 
     /// Where init sends the master.
@@ -72,8 +81,10 @@ impl Foreground {
             }
             None => None,
         };
-        let mut attending = Attending { signals: self.signals, terminal, child };
+        let relays = self.streams.into_relays();
+        let mut attending = Attending { signals: self.signals, terminal, relays, child };
         let status = attending.until_end()?;
+        attending.relays.iter_mut().for_each(Relay::drain);
         if let Some(terminal) = &mut attending.terminal {
             terminal.drain();
         }
@@ -84,6 +95,7 @@ impl Foreground {
 struct Attending<'a> {
     signals: SignalFd,
     terminal: Option<Terminal>,
+    relays: Vec<Relay>,
     child: &'a Child,
 }
 
@@ -102,11 +114,16 @@ impl Attending<'_> {
                     events.push(PollFd::new(&stdin, PollFlags::IN));
                 }
             }
+            // A program has relays or a terminal, never both.
+            let wanted: Vec<_> = self.relays.iter().map(Relay::wanted).collect();
+            let asked = wanted.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags));
+            events.extend(asked);
             match poll(&mut events, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(errno).context("poll"),
             }
+            let relays: Vec<bool> = wanted.iter().map(Option::is_some).collect();
             let happened: Vec<PollFlags> = events.iter().map(PollFd::revents).collect();
             let at = |n: usize| happened.get(n).copied().unwrap_or(PollFlags::empty());
             if !at(1).is_empty() {
@@ -114,6 +131,13 @@ impl Attending<'_> {
             }
             if let Some(terminal) = &mut self.terminal {
                 terminal.turn(at(2), at(3))?;
+            }
+            let mut next = 2;
+            for (relay, asked) in self.relays.iter_mut().zip(relays) {
+                if asked && !at(next).is_empty() {
+                    relay.turn();
+                }
+                next += usize::from(asked);
             }
             if !at(0).is_empty() {
                 return Ok(spawn::exit_code(spawn::wait(self.child.pidfd.as_fd())?));

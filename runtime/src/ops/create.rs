@@ -212,6 +212,7 @@ impl Birth<'_> {
             console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
             pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
             fifo: fifo.as_ref().map(AsFd::as_fd),
+            stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
             ..Descriptors::default()
         };
         let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.as_ref().map(Cgroup::fd))

@@ -103,6 +103,7 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         container_init: Some(init.as_fd()),
         console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
         pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
+        stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
         ..Descriptors::default()
     };
     let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;

@@ -23,6 +23,7 @@ pub(crate) const UNSHARE: usize = 272;
 pub(crate) const SETNS: usize = 308;
 pub(crate) const CLOSE_RANGE: usize = 436;
 pub(crate) const SCHED_SETAFFINITY: usize = 203;
+pub(crate) const DUP3: usize = 292;
 pub(crate) const PRLIMIT64: usize = 302;
 pub(crate) const SCHED_SETATTR: usize = 314;
 pub(crate) const SECCOMP: usize = 317;

@@ -4,7 +4,7 @@
 //! registers, its own small stack, the arguments it was given and the kernel; nothing else: no allocation, no libc,
 //! no panic. It is what makes a birth as cheap from a large process as from a small one.
 
-use crate::number::{CAPGET, CAPSET, CLONE3, EXECVEAT, EXIT, FCNTL, PRCTL};
+use crate::number::{CAPGET, CAPSET, CLONE3, DUP3, EXECVEAT, EXIT, FCNTL, PRCTL};
 use crate::raw::syscall;
 use core::arch::asm;
 use core::ffi::CStr;
@@ -48,6 +48,8 @@ pub struct Birth<'a> {
     pub arguments: &'a [&'a CStr],
     /// Descriptors that lose their close-on-exec flag in the child (only there).
     pub inherit: &'a [RawFd],
+    /// What becomes its descriptors 0, 1 and 2; -1 leaves the caller's.
+    pub stdio: [RawFd; 3],
     /// CLONE_NEW… flags.
     pub namespaces: u64,
     /// The cgroup to be born in.
@@ -66,6 +68,7 @@ struct Errand<'a> {
     image: RawFd,
     arguments: [*const u8; MAX_ARGUMENTS + 1],
     inherit: &'a [RawFd],
+    stdio: [RawFd; 3],
     keep_capabilities: bool,
     /// The errno of a failure, for the parent to read after the child is gone.
     errno: i32,
@@ -84,6 +87,7 @@ pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
         image: birth.image.as_raw_fd(),
         arguments: [core::ptr::null(); MAX_ARGUMENTS + 1],
         inherit: birth.inherit,
+        stdio: birth.stdio,
         keep_capabilities: birth.keep_capabilities,
         errno: 0,
     };
@@ -169,6 +173,12 @@ fn prepare(errand: &Errand<'_>) -> Result<(), Errno> {
     for &fd in errand.inherit {
         // SAFETY: F_SETFD takes numbers and touches no memory; the descriptor table is the child's own copy.
         unsafe { syscall(FCNTL, [fd as usize, F_SETFD, 0, 0, 0, 0]) }?;
+    }
+    for (number, &fd) in errand.stdio.iter().enumerate() {
+        if fd >= 0 {
+            // SAFETY: dup3 takes numbers and touches no memory; the descriptor table is the child's own copy.
+            unsafe { syscall(DUP3, [fd as usize, number, 0, 0, 0, 0]) }?;
+        }
     }
     if errand.keep_capabilities {
         keep_capabilities()?;
