@@ -142,135 +142,199 @@ impl Plan {
     pub fn new(spec: &Spec, host: &Host, facts: &Facts, options: &Options) -> Result<Self> {
         let nothing = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&nothing);
-        let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
         not_yet(linux)?;
         let mut warnings = Vec::new();
+        let parts = Parts::new(Given { spec, linux, host, facts, options }, &mut warnings)?;
+        let birth = parts.birth()?;
+        let saved = parts.saved();
+        let delegated = parts.spaces.is_new(namespaces::CGROUP) && parts.mounts.writable_cgroup;
+        Ok(Self {
+            birth,
+            cgroup_owner: delegated.then(|| parts.spaces.outside(parts.process.uid())),
+            cgroup: parts.cgroup,
+            hooks: parts.hooks.of_runtime,
+            saved,
+            warnings,
+        })
+    }
+}
+
+/// What is decided from.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    spec: &'a Spec,
+    linux: &'a Linux,
+    host: &'a Host,
+    facts: &'a Facts,
+    options: &'a Options,
+}
+
+/// Each subject's own decisions, from which the steps are put together.
+struct Parts<'a> {
+    given: Given<'a>,
+    spaces: namespaces::Decided,
+    process: process::Decided,
+    personality: Option<u32>,
+    /// The seccomp filter and its flags.
+    filter: Option<(Vec<u8>, u32)>,
+    hooks: hooks::Decided,
+    cgroup: cgroup::Plan,
+    mounts: mounts::Decided,
+}
+
+impl<'a> Parts<'a> {
+    fn new(given: Given<'a>, warnings: &mut Vec<String>) -> Result<Self> {
+        let Given { spec, linux, host, facts, options } = given;
+        let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
         let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
-        let filter = linux
-            .seccomp
-            .as_ref()
-            .map(|profile| seccomp::compile(profile, seccomp::Arch::NATIVE))
-            .transpose()?
-            .flatten();
-        if filter.as_ref().is_some_and(|filter| filter.notify) {
-            bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
-        }
+        let filter = filter(linux)?;
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
-        let decided = process::Decided::new(
-            process,
-            process::Bounds::new(host, &spaces, options.foreground),
-            &more,
-            &mut warnings,
-        )?;
-        decided.check_ids(&spaces)?;
-        let personality = process::personality(linux, &mut warnings);
-        let hooks = hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?;
-        let device_paths = devices::paths(linux);
+        let bounds = process::Bounds::new(host, &spaces, options.foreground);
+        let process = process::Decided::new(process, bounds, &more, warnings)?;
+        process.check_ids(&spaces)?;
         let cgroup = cgroup::Plan::new(&cgroup::Input {
             id: &options.id,
             cgroups_path: linux.cgroups_path.as_deref(),
             resources: linux.resources.as_ref(),
-            device_paths: &device_paths,
+            device_paths: &devices::paths(linux),
             own: &host.own_cgroup,
             rootless: options.rootless,
             in_user_namespace: host.in_user_namespace,
         })?;
+        Ok(Self {
+            given,
+            personality: process::personality(linux, warnings),
+            filter,
+            hooks: hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?,
+            mounts: mounts::Decided::new(spec, linux, &spaces, options, &cgroup, warnings)?,
+            cgroup,
+            process,
+            spaces,
+        })
+    }
 
-        let mut steps = Steps::new();
-        let mut mount_maps = Vec::new();
-        let late = spaces.enter(&mut steps, linux)?;
+    /// The steps in the order that is the security argument, and what the parent does beside them.
+    fn birth(&self) -> Result<Birth> {
+        let options = self.given.options;
+        let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
+        let late = self.spaces.enter(&mut steps, self.given.linux)?;
+        self.build(&mut steps, &mut mount_maps)?;
+        self.enter(&mut steps)?;
+        let sync = self.sync();
+        self.run(&mut steps, sync)?;
+        Ok(Birth {
+            steps,
+            namespaces: late.clone_flags,
+            id_maps: self.spaces.id_maps.clone(),
+            keep_capabilities: late.clone_flags & namespaces::USER != 0,
+            first_private: 3 + options.listen_fds + options.preserve_fds,
+            rlimits: self.process.rlimits.clone(),
+            oom_score_adj: self.process.oom_score_adj,
+            loopback: self.spaces.is_new(namespaces::NETWORK),
+            sync: Some(sync),
+            mount_maps,
+            terminal: self.process.terminal,
+        })
+    }
+
+    /// The container as it will look, and the hooks that may change it while the host is still in sight.
+    fn build(&self, steps: &mut Steps, mount_maps: &mut Vec<namespaces::IdMaps>) -> Result<()> {
+        let Given { linux, host, facts, options, .. } = self.given;
         steps.push(&Step::Session {});
         if !options.no_new_keyring {
             steps.push(&Step::Keyring { name: &steps::c_string(&format!("_ses.{}", options.id), "id")? });
         }
-        let loopback = spaces.is_new(namespaces::NETWORK);
-        if loopback {
+        if self.spaces.is_new(namespaces::NETWORK) {
             steps.push(&Step::Loopback {});
         }
-        rootfs::enter(&mut steps, linux, &spaces, facts)?;
-        let mounts = mounts::Decided::new(spec, linux, &spaces, options, &cgroup, &mut warnings)?;
-        mounts.mount(&mut steps, &mut mount_maps);
-        if mounts.makes_dev {
-            devices::make(&mut steps, linux, host, &spaces)?;
+        rootfs::enter(steps, linux, &self.spaces, facts)?;
+        self.mounts.mount(steps, mount_maps);
+        if self.mounts.makes_dev {
+            devices::make(steps, linux, host, &self.spaces)?;
         }
-        decided.make_cwd(&mut steps)?;
-        if hooks.any_of_runtime() {
+        self.process.make_cwd(steps)?;
+        if self.hooks.any_of_runtime() {
             steps.push(&Step::RunHooks {});
         }
-        hooks.create_container(&mut steps)?;
-        if !mounts.has_procfs && (options.wait_for_start || linux.sysctl.is_some() || decided.has_label()) {
+        self.hooks.create_container(steps)
+    }
+
+    /// What no hook may undo: parameters, what is read-only or hidden, the new root.
+    fn enter(&self, steps: &mut Steps) -> Result<()> {
+        let Given { spec, linux, facts, options, .. } = self.given;
+        let needs_procfs = options.wait_for_start || linux.sysctl.is_some() || self.process.has_label();
+        if needs_procfs && !self.mounts.has_procfs {
             steps.push(&Step::Procfs {});
         }
-        sysctl::write(&mut steps, linux, &spaces, facts)?;
-        mounts.seal(&mut steps);
-        decided.console(&mut steps, mounts.makes_dev, options.terminal_size);
-        rootfs::hide(&mut steps, spec, linux, &spaces)?;
-        rootfs::become_root(&mut steps, linux, &spaces, options)?;
-        if mounts.makes_dev {
+        sysctl::write(steps, linux, &self.spaces, facts)?;
+        self.mounts.seal(steps);
+        self.process.console(steps, self.mounts.makes_dev, options.terminal_size);
+        rootfs::hide(steps, spec, linux, &self.spaces)?;
+        rootfs::become_root(steps, linux, &self.spaces, options)?;
+        if self.mounts.makes_dev {
             steps.push(&Step::ReopenNull {});
         }
+        Ok(())
+    }
+
+    /// The process, up to its program.
+    fn run(&self, steps: &mut Steps, sync: process::Sync) -> Result<()> {
+        let options = self.given.options;
         if options.pidfd_socket {
             let socket = steps.slot(Slot::PidfdSocket);
             steps.push(&Step::SendPidfd { socket, word: b"standard" });
         }
-        spaces.names(&mut steps, spec)?;
-        decided.attributes(&mut steps, personality);
-        let program = filter.as_ref().map(|filter| (filter.bytes(), filter.flags));
-        // A go that is said ahead must not be taken for the answer to a question asked before.
-        let asks = hooks.any_of_runtime() || hooks.of_runtime.has_start_container;
-        let with_parent = spaces.has(namespaces::USER) || asks;
-        let sync = if with_parent { process::Sync::Parent } else { process::Sync::Init };
+        self.spaces.names(steps, self.given.spec)?;
+        self.process.attributes(steps, self.personality);
         let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
-        let filter = program.as_ref().map(|(bytes, flags)| (bytes.as_slice(), *flags));
-        decided.become_user(&mut steps, sync, keep, filter);
+        let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
+        self.process.become_user(steps, sync, keep, filter);
         steps.push(&Step::Done {});
         if options.wait_for_start {
             let fifo = steps.slot(Slot::Fifo);
             steps.push(&Step::AwaitStart { fifo });
         }
-        hooks.start_container(&mut steps, decided.environment())?;
-        decided.execute(&mut steps);
+        self.hooks.start_container(steps, self.process.environment())?;
+        self.process.execute(steps);
+        Ok(())
+    }
 
-        let delegated = spaces.is_new(namespaces::CGROUP) && mounts.writable_cgroup;
-        let cgroup_owner = delegated.then(|| spaces.outside(decided.uid()));
-        let saved = Saved {
-            namespaces: spaces.kinds(),
-            own_pids: spaces.is_new(namespaces::PID),
+    /// A go that is said ahead must not be taken for the answer to a question asked before.
+    fn sync(&self) -> process::Sync {
+        let asks = self.hooks.any_of_runtime() || self.hooks.of_runtime.has_start_container;
+        if asks || self.spaces.has(namespaces::USER) { process::Sync::Parent } else { process::Sync::Init }
+    }
+
+    fn saved(&self) -> Saved {
+        let Given { spec, linux, facts, options, .. } = self.given;
+        Saved {
+            namespaces: self.spaces.kinds(),
+            own_pids: self.spaces.is_new(namespaces::PID),
             keyring: !options.no_new_keyring,
             rootfs_mount: facts.rootfs_mount,
-            process: process.clone(),
-            set_groups: spaces.can_set_groups,
-            seccomp_flags: program.as_ref().map(|(_, flags)| *flags),
-            chroot: !spaces.has(namespaces::MOUNT),
-            poststart: hooks.of_runtime.poststart.clone(),
-            poststop: hooks.of_runtime.poststop.clone(),
+            process: spec.process.clone().unwrap_or_default(),
+            set_groups: self.spaces.can_set_groups,
+            seccomp_flags: self.filter.as_ref().map(|(_, flags)| *flags),
+            chroot: !self.spaces.has(namespaces::MOUNT),
+            poststart: self.hooks.of_runtime.poststart.clone(),
+            poststop: self.hooks.of_runtime.poststop.clone(),
             annotations: spec.annotations.clone().unwrap_or_default(),
-            personality,
+            personality: self.personality,
             resources: linux.resources.clone(),
-            seccomp_program: program.map(|(bytes, _)| bytes).unwrap_or_default(),
-        };
-        Ok(Self {
-            birth: Birth {
-                steps,
-                namespaces: late.clone_flags,
-                id_maps: spaces.id_maps.clone(),
-                keep_capabilities: late.clone_flags & namespaces::USER != 0,
-                first_private: 3 + options.listen_fds + options.preserve_fds,
-                rlimits: decided.rlimits,
-                oom_score_adj: decided.oom_score_adj,
-                loopback,
-                sync: Some(sync),
-                mount_maps,
-                terminal: decided.terminal,
-            },
-            cgroup,
-            cgroup_owner,
-            hooks: hooks.of_runtime,
-            saved,
-            warnings,
-        })
+            seccomp_program: self.filter.as_ref().map(|(program, _)| program.clone()).unwrap_or_default(),
+        }
     }
+}
+
+/// The compiled profile, if there is one.
+fn filter(linux: &Linux) -> Result<Option<(Vec<u8>, u32)>> {
+    let Some(profile) = &linux.seccomp else { return Ok(None) };
+    let filter = seccomp::compile(profile, seccomp::Arch::NATIVE)?;
+    if filter.as_ref().is_some_and(|filter| filter.notify) {
+        bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
+    }
+    Ok(filter.map(|filter| (filter.bytes(), filter.flags)))
 }
 
 /// Features of the specification that a later version brings. Silence would be a promise.

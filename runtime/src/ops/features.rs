@@ -12,72 +12,6 @@ const HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Sorted.
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
-
-/// Sorted.
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 /// In the kernel's order.
@@ -141,15 +75,7 @@ const SECCOMP: Seccomp = Seccomp {
         "SCMP_ACT_TRACE",
         "SCMP_ACT_TRAP",
     ],
-    operators: &[
-        "SCMP_CMP_EQ",
-        "SCMP_CMP_GE",
-        "SCMP_CMP_GT",
-        "SCMP_CMP_LE",
-        "SCMP_CMP_LT",
-        "SCMP_CMP_MASKED_EQ",
-        "SCMP_CMP_NE",
-    ],
+    operators: crate::plan::seccomp::OPERATORS,
     archs: &["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
     known_flags: &[
         "SECCOMP_FILTER_FLAG_TSYNC",
@@ -178,7 +104,7 @@ struct Features {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
     hooks: List,
-    mount_options: List,
+    mount_options: Vec<String>,
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
     potentially_unsafe_config_annotations: List,
@@ -235,7 +161,7 @@ pub fn features() -> Result<String> {
         oci_version_min: OCI_VERSIONS.0,
         oci_version_max: OCI_VERSIONS.1,
         hooks: HOOKS,
-        mount_options: MOUNT_OPTIONS,
+        mount_options: crate::plan::mounts::known_options(),
         linux: Linux {
             namespaces: NAMESPACES,
             capabilities: CAPABILITIES,
@@ -263,7 +189,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_complete() {
-        assert!(MOUNT_OPTIONS.is_sorted() && NAMESPACES.is_sorted());
+        assert!(NAMESPACES.is_sorted());
         let mut known: Vec<_> = caps::all().into_iter().collect();
         known.sort_by_key(|capability| capability.index());
         let known: Vec<_> = known.iter().map(ToString::to_string).collect();
