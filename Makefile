@@ -9,6 +9,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 all: build
+build: export PINTLE_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 build: tools ## target/release/pintle
 	cargo build --release $(packages)
 	@mkdir -p target/release
