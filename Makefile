@@ -25,7 +25,7 @@ oracles: ## the newest runc and crun of Debian, to compare with, in target/oracl
 	@tests/oracles.sh
 
 bench: build ## time and memory beside runc, crun and the floor
-	@bench/run.sh
+	@bench/run
 
 install: build ## PREFIX/sbin/pintle (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle
