@@ -341,3 +341,36 @@ fn the_fifo_is_there_only_while_the_container_is_created() {
         assert!(!fifo.exists());
     });
 }
+
+#[test]
+fn readiness_is_told_on_to_the_service_manager() {
+    rows(["start", "run"].map(|v| (v, v)), |verb| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "notify"]).write();
+        let path = t.dir.join("manager.sock");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let (id, bundle) = (t.id(), b.dir.to_string_lossy().into_owned());
+        let call = |args: &[&str]| {
+            let mut command = t.command();
+            command.args(args).env("NOTIFY_SOCKET", &path);
+            t.finish(command).ok()
+        };
+        if verb == "start" {
+            call(&["create", "--bundle", &bundle, &id]);
+            call(&["start", &id]);
+        } else {
+            call(&["run", "--detach", "--bundle", &bundle, &id]);
+        }
+        let pid = &t.call(["state", &id]).ok().json()["pid"];
+        let (mut text, mut message) = (String::new(), [0; 512]);
+        while !text.contains("MAINPID=") {
+            let length = manager.recv(&mut message).unwrap_or_else(|e| panic!("{e}; so far {text:?}"));
+            text.push_str(&String::from_utf8_lossy(&message[..length]));
+            text.push('\n');
+        }
+        let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
+        assert_eq!(lines[..2], ["READY=1", &format!("MAINPID={pid}")], "{text:?}");
+    });
+}
