@@ -3,7 +3,7 @@
 //!
 //! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
 //! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `complain TEXT`, `cat`, `die`, `crowd N`,
-//! `fork`, `terminal`, `overwrite`, `notify`.
+//! `fork`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
 
 mod attempt;
 mod report;
@@ -28,7 +28,12 @@ fn main() -> ExitCode {
         "print" => say(&text),
         "complain" => eprintln!("{text}"),
         "overwrite" => overwrite(),
-        "notify" => notify(),
+        "notify" => notify(&rest.join("\n")),
+        // Any signal ends it.
+        "sleep" => {
+            say("ready");
+            std::thread::sleep(std::time::Duration::from_secs(1000));
+        }
         "cat" => cat(),
         "die" => std::process::abort(),
         "crowd" => {
@@ -74,11 +79,11 @@ fn overwrite() {
     }
 }
 
-/// Tells the service manager that it is ready, and waits.
-fn notify() {
+/// Tells the service manager something, and waits.
+fn notify(words: &str) {
     let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
     let sent = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|own| own.send_to(b"STATUS=nearly\nREADY=1\n", &socket));
+        .and_then(|own| own.send_to(words.as_bytes(), &socket));
     say(&format!("{socket}: {sent:?}"));
     wait();
 }

@@ -344,13 +344,30 @@ fn the_fifo_is_there_only_while_the_container_is_created() {
 
 #[test]
 fn readiness_is_told_on_to_the_service_manager() {
-    rows(["start", "run"].map(|v| (v, v)), |verb| {
+    let cases: [(&str, &str, &[&str]); 3] = [
+        ("start", "start", &["READY=1"]),
+        ("run", "run", &["READY=1"]),
+        ("among other words", "start", &["STATUS=nearly", "READY=1"]),
+    ];
+    rows(cases.map(|(n, v, w)| (n, (v, w))), |(verb, words)| {
         let t = Sandbox::new();
         let mut b = t.bundle();
-        b.args(&["/probe", "notify"]).write();
+        b.args(&[&["/probe", "notify"], words].concat()).write();
         let path = t.dir.join("manager.sock");
         let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        // It reads meanwhile: runc waits until its last message has been taken.
+        let server = std::thread::spawn(move || {
+            let (mut text, mut message) = (String::new(), [0; 512]);
+            while let Ok(length @ 1..) = manager.recv(&mut message) {
+                text.push_str(&String::from_utf8_lossy(&message[..length]));
+                text.push('\n');
+                if text.contains("MAINPID=") {
+                    manager.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+                }
+            }
+            text
+        });
         let (id, bundle) = (t.id(), b.dir.to_string_lossy().into_owned());
         let call = |args: &[&str]| {
             let mut command = t.command();
@@ -364,13 +381,8 @@ fn readiness_is_told_on_to_the_service_manager() {
             call(&["run", "--detach", "--bundle", &bundle, &id]);
         }
         let pid = &t.call(["state", &id]).ok().json()["pid"];
-        let (mut text, mut message) = (String::new(), [0; 512]);
-        while !text.contains("MAINPID=") {
-            let length = manager.recv(&mut message).unwrap_or_else(|e| panic!("{e}; so far {text:?}"));
-            text.push_str(&String::from_utf8_lossy(&message[..length]));
-            text.push('\n');
-        }
-        let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
-        assert_eq!(lines[..2], ["READY=1", &format!("MAINPID={pid}")], "{text:?}");
+        let text = server.join().unwrap();
+        let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).take(2).collect();
+        assert_eq!(lines, ["READY=1", &format!("MAINPID={pid}")], "{text:?}");
     });
 }
