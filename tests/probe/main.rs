@@ -82,8 +82,8 @@ fn overwrite() {
 /// Tells the service manager something, and waits.
 fn notify(words: &str) {
     let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
-    let sent = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|own| own.send_to(words.as_bytes(), &socket));
+    let sent =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|own| own.send_to(words.as_bytes(), &socket));
     say(&format!("{socket}: {sent:?}"));
     wait();
 }

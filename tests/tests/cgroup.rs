@@ -123,7 +123,13 @@ fn unified_values_are_written_as_they_are() {
 fn a_limit_whose_controller_is_missing_says_where_what_and_what_to_do() {
     let cases = [
         ("memory", "/linux/resources/memory/limit", json!(67_108_864), "memory", "memory.max"),
-        ("memory reservation", "/linux/resources/memory/reservation", json!(1_048_576), "memory", "memory.low"),
+        (
+            "memory reservation",
+            "/linux/resources/memory/reservation",
+            json!(1_048_576),
+            "memory",
+            "memory.low",
+        ),
         ("cpu quota", "/linux/resources/cpu/quota", json!(50_000), "cpu", "cpu.max"),
         ("cpu shares", "/linux/resources/cpu/shares", json!(512), "cpu", "cpu.weight"),
         ("cpuset", "/linux/resources/cpu/cpus", json!("0"), "cpuset", "cpuset.cpus"),

@@ -130,25 +130,29 @@ fn no_descriptor_of_the_host_waits_in_a_created_container() {
 
 #[test]
 fn the_pidfd_of_the_process_comes_through_its_socket() {
-    rows([("create", "standard"), ("run", "standard"), ("exec", "setns")].map(|r| (r.0, r)), |(verb, word)| {
-        let t = Sandbox::new();
-        let mut b = t.bundle();
-        b.args(&["/probe", "wait"]);
-        let (socket, pid_file) = (PidfdSocket::new(&t), t.dir.join("pid"));
-        let c = match verb {
-            "create" => t.make(&b, &["create", "--pidfd-socket", &socket.path]),
-            "run" => t.make(&b, &["run", "--detach", "--pidfd-socket", &socket.path]),
-            _ => t.start(&b),
-        };
-        let pid = if verb == "exec" {
-            let flags = ["--detach", "--pidfd-socket", &socket.path, "--pid-file", &pid_file.to_string_lossy()];
-            c.exec_with(&flags, &["/probe", "wait"]).ok();
-            std::fs::read_to_string(&pid_file).unwrap().parse().unwrap()
-        } else {
-            c.pid()
-        };
-        assert_eq!(socket.received(), (word.to_owned(), pid));
-    });
+    rows(
+        [("create", "standard"), ("run", "standard"), ("exec", "setns")].map(|r| (r.0, r)),
+        |(verb, word)| {
+            let t = Sandbox::new();
+            let mut b = t.bundle();
+            b.args(&["/probe", "wait"]);
+            let (socket, pid_file) = (PidfdSocket::new(&t), t.dir.join("pid"));
+            let c = match verb {
+                "create" => t.make(&b, &["create", "--pidfd-socket", &socket.path]),
+                "run" => t.make(&b, &["run", "--detach", "--pidfd-socket", &socket.path]),
+                _ => t.start(&b),
+            };
+            let pid = if verb == "exec" {
+                let flags =
+                    ["--detach", "--pidfd-socket", &socket.path, "--pid-file", &pid_file.to_string_lossy()];
+                c.exec_with(&flags, &["/probe", "wait"]).ok();
+                std::fs::read_to_string(&pid_file).unwrap().parse().unwrap()
+            } else {
+                c.pid()
+            };
+            assert_eq!(socket.received(), (word.to_owned(), pid));
+        },
+    );
 }
 
 /// Listens for one pidfd.

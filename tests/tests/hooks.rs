@@ -393,7 +393,8 @@ fn what_a_create_container_hook_mounts_is_seen_inside_and_nowhere_else() {
         if user {
             b.user_namespace();
         }
-        let script = format!("mount -t tmpfs tmpfs {0} && echo there > {0}/file", b.inside("/data").display());
+        let script =
+            format!("mount -t tmpfs tmpfs {0} && echo there > {0}/file", b.inside("/data").display());
         b.file("/data/hidden", "", 0o644).hook("createContainer", &script);
         let report = t.report(b.args(&["/probe", "try", "list", "/data", ",", "read", "/data/file"]));
         assert_eq!(report[0]["found"], json!(["file"]), "{report}");

@@ -374,7 +374,8 @@ fn an_id_map_reaches_the_mounts_below_only_if_it_is_recursive() {
             json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind", option],
                 "uidMappings": map(7), "gidMappings": map(8)}),
         );
-        let report = t.report(b.args(&["/probe", "try", "stat", "/data/file", ",", "stat", "/data/below/file"]));
+        let report =
+            t.report(b.args(&["/probe", "try", "stat", "/data/file", ",", "stat", "/data/below/file"]));
         let uid = |n: usize| report[n]["found"]["uid"].clone();
         assert_eq!((uid(0), uid(1)), (json!(7), json!(below)), "{report}");
         assert_eq!(report[0]["found"]["gid"], 8, "{report}");

@@ -344,9 +344,15 @@ fn every_mix_of_new_and_joined_namespaces_is_as_listed_and_leaves_nothing() {
             ),
         ),
         // A new user namespace.
-        ("user new, nothing joined", mix(&["--net"], &[], &["user", "cgroup", "ipc", "mnt", "net", "pid", "uts"])),
+        (
+            "user new, nothing joined",
+            mix(&["--net"], &[], &["user", "cgroup", "ipc", "mnt", "net", "pid", "uts"]),
+        ),
         ("user new with time", mix(&["--net"], &[], &["user", "ipc", "mnt", "net", "pid", "time", "uts"])),
-        ("user new, network joined", mix(&["--net"], &["net"], &["user", "cgroup", "ipc", "mnt", "pid", "uts"])),
+        (
+            "user new, network joined",
+            mix(&["--net"], &["net"], &["user", "cgroup", "ipc", "mnt", "pid", "uts"]),
+        ),
         ("user new, ipc joined", mix(&["--ipc"], &["ipc"], &["user", "cgroup", "mnt", "net", "pid", "uts"])),
         ("user new, uts joined", mix(&["--uts"], &["uts"], &["user", "cgroup", "ipc", "mnt", "net", "pid"])),
         (

@@ -78,7 +78,14 @@ fn a_life_in_parts_works_inside_a_privileged_container() {
         let mut inner = t.bundle();
         let c = t.start(&privileged(&t, inner.args(&["/probe", "wait"]), "rw"));
         let call = |args: &[&str]| c.exec(&[&["/runtime", "--root", "/run/inner"], args].concat());
-        call(&["create", "--bundle", "/inner", "one"]).ok();
+        // Detached: the created container holds the streams, on whose end an exec may wait.
+        let create = ["/runtime", "--root", "/run/inner", "create", "--bundle", "/inner", "one"];
+        c.exec_with(&["--detach"], &create).ok();
+        let created = || {
+            let output = call(&["state", "one"]);
+            output.code == 0 && output.json()["status"] == "created"
+        };
+        wait_for("the created container", created);
         call(&["start", "one"]).ok();
         assert_eq!(call(&["state", "one"]).ok().json()["status"], "running");
         assert_eq!(call(&["exec", "one", "/probe", "print", "hello"]).ok().stdout, "hello\n");
