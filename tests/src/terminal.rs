@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A socket for `--console-socket`.
+/// A socket for `--console-socket` and `--pidfd-socket`.
 pub struct ConsoleSocket {
     /// Its path.
     pub path: PathBuf,
@@ -30,8 +30,13 @@ impl ConsoleSocket {
 
     /// The name that came with the master, and the master.
     pub fn master(self) -> (String, Pty) {
-        let (name, fd) = self.server.join().expect("the runtime sends a master");
+        let (name, fd) = self.descriptor();
         (name, Pty::of(fd))
+    }
+
+    /// Text and descriptor as they came, whatever they are.
+    pub fn descriptor(self) -> (String, OwnedFd) {
+        self.server.join().expect("the runtime sends a descriptor")
     }
 }
 

@@ -120,6 +120,98 @@ fn unified_values_are_written_as_they_are() {
 }
 
 #[test]
+fn a_limit_whose_controller_is_missing_says_where_what_and_what_to_do() {
+    let cases = [
+        ("memory", "/linux/resources/memory/limit", json!(67_108_864), "memory", "memory.max"),
+        (
+            "memory reservation",
+            "/linux/resources/memory/reservation",
+            json!(1_048_576),
+            "memory",
+            "memory.low",
+        ),
+        ("cpu quota", "/linux/resources/cpu/quota", json!(50_000), "cpu", "cpu.max"),
+        ("cpu shares", "/linux/resources/cpu/shares", json!(512), "cpu", "cpu.weight"),
+        ("cpuset", "/linux/resources/cpu/cpus", json!("0"), "cpuset", "cpuset.cpus"),
+        ("cpuset nodes", "/linux/resources/cpu/mems", json!("0"), "cpuset", "cpuset.mems"),
+        ("pids", "/linux/resources/pids/limit", json!(42), "pids", "pids.max"),
+        ("io", "/linux/resources/blockIO/weight", json!(500), "io", "io.weight"),
+        (
+            "io throttle",
+            "/linux/resources/blockIO/throttleReadBpsDevice",
+            json!([{"major": 7, "minor": 0, "rate": 1000}]),
+            "io",
+            "io.max",
+        ),
+    ];
+    rows(cases.map(|(n, p, v, c, f)| (n, (p, v, c, f))), |(pointer, value, controller, file)| {
+        if Runtime::under_test() != Runtime::Pintle {
+            skip("the words are pintle's own");
+        }
+        let text = fs::read_to_string(cgroup_mount().join("cgroup.controllers")).unwrap_or_default();
+        if text.split_whitespace().any(|c| c == controller) {
+            skip(format!("the unified hierarchy has the {controller} controller"));
+        }
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let path = format!("/{}", t.id());
+        b.set("/linux/cgroupsPath", json!(path)).set(pointer, value);
+        for output in [t.try_create(&b), t.run(&b)] {
+            let error = output.error();
+            let place = pointer[1..].replace('/', ".");
+            for word in [&*place, &format!("no {controller} controller"), file, "remove the limit"] {
+                assert!(error.contains(word), "{word:?} in {error:?}");
+            }
+            assert_eq!(output.code, 1);
+            assert_eq!((t.entries(), cgroup_mount().join(&path[1..]).exists()), (0, false), "left behind");
+        }
+    });
+}
+
+#[test]
+fn parents_that_were_made_go_with_the_last_container() {
+    rows([("one", 1), ("two below one parent", 2)], |count: usize| {
+        let t = Sandbox::new();
+        let top = t.id();
+        let place = cgroup_mount().join(&top);
+        let containers: Vec<_> = (0..count)
+            .map(|n| {
+                let mut b = t.bundle();
+                b.args(&["/probe", "wait"]).set("/linux/cgroupsPath", json!(format!("/{top}/b/c{n}")));
+                t.start(&b)
+            })
+            .collect();
+        // The first one made the parents.
+        for (n, c) in containers.iter().enumerate().rev() {
+            assert!(cgroup_of(c.pid()).ends_with(format!("{top}/b/c{n}")));
+            t.call(["delete", "--force", &c.id]).ok();
+            let (own, parent) = (place.join(format!("b/c{n}")).exists(), place.join("b").exists());
+            assert_eq!((own, parent), (false, n > 0), "number {n} of {count}");
+        }
+        let left = place.exists();
+        let _ = fs::remove_dir(place.join("b")).and_then(|()| fs::remove_dir(&place));
+        assert!(!left, "the parent stays");
+    });
+}
+
+#[test]
+fn a_parent_that_was_there_before_stays() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let top = t.id();
+        let place = cgroup_mount().join(&top);
+        fs::create_dir(&place).unwrap();
+        let mut b = t.bundle();
+        b.set("/linux/cgroupsPath", json!(format!("/{top}/inner")));
+        let output = t.run(&b);
+        let (stays, inner) = (place.exists(), place.join("inner").exists());
+        let _ = fs::remove_dir(&place);
+        output.ok();
+        assert_eq!((stays, inner), (true, false));
+    });
+}
+
+#[test]
 fn update_of_a_missing_controller_is_refused() {
     behaviour(|| {
         let text = fs::read_to_string(cgroup_mount().join("cgroup.controllers")).unwrap_or_default();

@@ -39,6 +39,97 @@ fn cve_2019_5736_proc_self_exe_as_the_program_is_harmless() {
     });
 }
 
+/// CVE-2019-5736: what stands in /proc/1/exe can't be written, even with all the rights to try.
+#[test]
+fn cve_2019_5736_the_first_program_is_a_sealed_copy() {
+    /// F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE
+    const SEALS: u64 = 0xf;
+    let whole = |results: &Value| {
+        assert_eq!(results[1]["found"], "/memfd:pintle-init (deleted)", "{results}");
+        assert_eq!(results[2]["found"].as_u64().map(|seals| seals & SEALS), Some(SEALS), "{results}");
+        for write in 3..7 {
+            assert_ne!(results[write]["errno"], "", "{results}");
+        }
+        assert!(results[0]["found"]["size"].as_u64().unwrap() > 1000, "{results}");
+        assert_eq!(results[0]["found"], results[7]["found"], "{results}");
+    };
+    let attempts = |exe: &str| {
+        let words = ["stat", "readlink", "seals", "reopen-write", "open-write", "truncate", "write"];
+        let mut all = vec!["/probe".to_owned(), "try".to_owned()];
+        for word in words {
+            all.extend([word, exe].map(str::to_owned));
+            all.extend((word == "write").then(|| "x".to_owned()));
+            all.push(",".into());
+        }
+        all.extend(["stat", exe].map(str::to_owned));
+        all
+    };
+    rows([("from an exec", true), ("from the host", false)], |inside| {
+        let t = Sandbox::new();
+        let c = t.create(&t.bundle());
+        let exe = if inside { "/proc/1/exe".to_owned() } else { format!("/proc/{}/exe", c.pid()) };
+        let words = attempts(&exe);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if inside {
+            let rights = ["--cap", "CAP_SYS_ADMIN", "--cap", "CAP_SYS_PTRACE", "--cap", "CAP_DAC_OVERRIDE"];
+            whole(&c.exec_with(&rights, &words).ok().json());
+        } else {
+            let mut probe = std::process::Command::new(t.bundle().inside("/probe"));
+            probe.args(&words[1..]);
+            whole(&t.finish(probe).ok().json());
+        }
+    });
+}
+
+/// CVE-2019-5736 with an attacker who has every right to look, and a program that leads to the runtime.
+#[test]
+fn cve_2019_5736_no_attack_on_running_programs_reaches_the_hosts_binary() {
+    let programs = [("itself", "/proc/self/exe"), ("a script", "/script"), ("a link", "/link")];
+    let verbs = programs.into_iter().flat_map(|(name, program)| {
+        ["run", "create", "exec"].map(|verb| (format!("{verb} of {name}"), (verb, program)))
+    });
+    rows(verbs, |(verb, program)| {
+        let t = Sandbox::new();
+        let binary = Runtime::under_test().binary();
+        let before = fs::read(&binary).unwrap();
+        // The attacker shares the pid namespace with whatever is born beside it.
+        let mut attacker = t.bundle();
+        attacker.args(&["/probe", "overwrite"]).file("/script", "#!/proc/self/exe\n", 0o755);
+        attacker.link("/link", "/proc/self/exe").set("/process/noNewPrivileges", json!(false));
+        for set in ["bounding", "effective", "permitted"] {
+            for right in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"] {
+                attacker.push(&format!("/process/capabilities/{set}"), json!(right));
+            }
+        }
+        let c = t.start(&attacker);
+        c.wait_for_output("ready");
+        let mut b = t.bundle();
+        b.config = attacker.config.clone();
+        b.join_namespace("pid", &format!("/proc/{}/ns/pid", c.pid()));
+        b.file("/script", "#!/proc/self/exe\n", 0o755).link("/link", "/proc/self/exe");
+        b.args(&[program, "init"]);
+        for _ in 0..8 {
+            // Whether such a program runs is up to the runtime; it has to end.
+            match verb {
+                "run" => drop(t.run(&b)),
+                "create" => {
+                    let id = t.id();
+                    b.write();
+                    t.call(["create", "--bundle", &b.dir.to_string_lossy(), &id]);
+                    t.call(["start", &id]);
+                    t.call(["delete", "--force", &id]);
+                }
+                _ => {
+                    let rights = ["--cap", "CAP_SYS_ADMIN", "--cap", "CAP_SYS_PTRACE"];
+                    c.exec_with(&rights, &[program, "init"]);
+                }
+            }
+        }
+        assert_eq!(c.stdout().matches("changed").count(), 0, "{}", c.stdout());
+        assert!(fs::read(&binary).unwrap() == before, "the binary has changed");
+    });
+}
+
 /// CVE-2022-29162, CVE-2022-27650: capabilities of an exec were inheritable.
 #[test]
 fn cve_2022_29162_exec_has_no_inheritable_capabilities() {

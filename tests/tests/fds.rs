@@ -127,3 +127,55 @@ fn no_descriptor_of_the_host_waits_in_a_created_container() {
         }
     });
 }
+
+#[test]
+fn the_pidfd_of_the_process_comes_through_its_socket() {
+    rows(
+        [("create", "standard"), ("run", "standard"), ("exec", "setns")].map(|r| (r.0, r)),
+        |(verb, word)| {
+            let t = Sandbox::new();
+            let mut b = t.bundle();
+            b.args(&["/probe", "wait"]);
+            let (socket, pid_file) = (PidfdSocket::new(&t), t.dir.join("pid"));
+            let c = match verb {
+                "create" => t.make(&b, &["create", "--pidfd-socket", &socket.path]),
+                "run" => t.make(&b, &["run", "--detach", "--pidfd-socket", &socket.path]),
+                _ => t.start(&b),
+            };
+            let pid = if verb == "exec" {
+                let flags =
+                    ["--detach", "--pidfd-socket", &socket.path, "--pid-file", &pid_file.to_string_lossy()];
+                c.exec_with(&flags, &["/probe", "wait"]).ok();
+                std::fs::read_to_string(&pid_file).unwrap().parse().unwrap()
+            } else {
+                c.pid()
+            };
+            assert_eq!(socket.received(), (word.to_owned(), pid));
+        },
+    );
+}
+
+/// Listens for one pidfd.
+struct PidfdSocket {
+    path: String,
+    socket: ConsoleSocket,
+}
+
+impl PidfdSocket {
+    fn new(t: &Sandbox) -> Self {
+        let socket = ConsoleSocket::new(&t.dir);
+        Self { path: socket.path.to_string_lossy().into_owned(), socket }
+    }
+
+    /// The word that came, and of which process the descriptor is.
+    #[track_caller]
+    fn received(self) -> (String, i32) {
+        // Without a sender it would wait for ever.
+        let _nobody = std::os::unix::net::UnixStream::connect(&self.path);
+        let (word, fd) = self.socket.descriptor();
+        let path = format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        let info = std::fs::read_to_string(path).unwrap();
+        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).expect("a pidfd").trim().parse().unwrap();
+        (word, pid)
+    }
+}

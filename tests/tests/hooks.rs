@@ -384,3 +384,48 @@ fn a_hook_inherits_only_its_three_streams() {
         assert_eq!(low, [0, 1, 2]);
     });
 }
+
+#[test]
+fn what_a_create_container_hook_mounts_is_seen_inside_and_nowhere_else() {
+    rows([("plain", false), ("with a user namespace", true)], |user| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        if user {
+            b.user_namespace();
+        }
+        let script =
+            format!("mount -t tmpfs tmpfs {0} && echo there > {0}/file", b.inside("/data").display());
+        b.file("/data/hidden", "", 0o644).hook("createContainer", &script);
+        let report = t.report(b.args(&["/probe", "try", "list", "/data", ",", "read", "/data/file"]));
+        assert_eq!(report[0]["found"], json!(["file"]), "{report}");
+        assert_eq!(report[1]["found"], "there\n");
+        let folder = t.dir.to_string_lossy().into_owned();
+        assert!(!mounts().iter().any(|m| m.contains(&folder)), "shows outside");
+        assert!(b.inside("/data/hidden").exists() && !b.inside("/data/file").exists());
+    });
+}
+
+#[test]
+fn every_hook_of_the_runtime_is_told_the_pid_as_the_host_numbers_it() {
+    rows(["prestart", "createRuntime", "poststart"].map(|k| (k, k)), |kind| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let (state, link) = (b.beside("state"), b.beside("link"));
+        // The number is tried, too: it leads to a process in the container's own namespaces.
+        b.args(&["/probe", "wait"]).hook(
+            kind,
+            &format!(
+                "cat > {0}; pid=$(tr -d ' \\n' < {0} | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
+                 readlink /proc/$pid/ns/net > {1}",
+                state.display(),
+                link.display()
+            ),
+        );
+        let c = t.create(&b);
+        c.start().ok();
+        let told: Value = serde_json::from_str(&fs::read_to_string(state).unwrap()).unwrap();
+        assert_eq!(told["pid"], json!(c.pid()));
+        assert_eq!(fs::read_to_string(link).unwrap().trim(), namespace(c.pid(), "net"));
+        assert_ne!(namespace(c.pid(), "net"), namespace("self", "net"));
+    });
+}

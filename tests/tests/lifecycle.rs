@@ -341,3 +341,41 @@ fn the_fifo_is_there_only_while_the_container_is_created() {
         assert!(!fifo.exists());
     });
 }
+
+#[test]
+fn readiness_is_told_on_to_the_service_manager() {
+    let cases: [(&str, &[&str]); 2] =
+        [("alone", &["READY=1"]), ("among other words", &["STATUS=nearly", "READY=1"])];
+    rows(cases, |words| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&[&["/probe", "notify"], words].concat()).write();
+        let path = t.dir.join("manager.sock");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        // It reads meanwhile: runc waits until its last message has been taken.
+        let server = std::thread::spawn(move || {
+            let (mut text, mut message) = (String::new(), [0; 512]);
+            while let Ok(length @ 1..) = manager.recv(&mut message) {
+                text.push_str(&String::from_utf8_lossy(&message[..length]));
+                text.push('\n');
+                if text.contains("MAINPID=") {
+                    manager.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+                }
+            }
+            text
+        });
+        let (id, bundle) = (t.id(), b.dir.to_string_lossy().into_owned());
+        let call = |args: &[&str]| {
+            let mut command = t.command();
+            command.args(args).env("NOTIFY_SOCKET", &path);
+            t.finish(command).ok()
+        };
+        call(&["create", "--bundle", &bundle, &id]);
+        call(&["start", &id]);
+        let pid = &t.call(["state", &id]).ok().json()["pid"];
+        let text = server.join().unwrap();
+        let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).take(2).collect();
+        assert_eq!(lines, ["READY=1", &format!("MAINPID={pid}")], "{text:?}");
+    });
+}

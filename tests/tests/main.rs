@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod nested;
 mod process;
 mod rootfs;
 mod seccomp;

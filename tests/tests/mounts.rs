@@ -357,6 +357,32 @@ fn an_id_mapped_mount_shows_other_owners() {
 }
 
 #[test]
+fn an_id_map_reaches_the_mounts_below_only_if_it_is_recursive() {
+    // The owner of both files on the host is 1000; the map has it as 7, and groups as 8.
+    rows([("idmap", 1000), ("ridmap", 7)].map(|r| (r.0, r)), |(option, below)| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let source = b.beside("source");
+        let _inner = HostMount::new(&["-t", "tmpfs", "tmpfs"], &source.join("below"));
+        for file in ["file", "below/file"] {
+            fs::write(source.join(file), "x").unwrap();
+            std::os::unix::fs::chown(source.join(file), Some(1000), Some(1000)).unwrap();
+        }
+        let map = |to: u32| json!([{"containerID": 1000, "hostID": to, "size": 1}]);
+        b.push(
+            "/mounts",
+            json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind", option],
+                "uidMappings": map(7), "gidMappings": map(8)}),
+        );
+        let report =
+            t.report(b.args(&["/probe", "try", "stat", "/data/file", ",", "stat", "/data/below/file"]));
+        let uid = |n: usize| report[n]["found"]["uid"].clone();
+        assert_eq!((uid(0), uid(1)), (json!(7), json!(below)), "{report}");
+        assert_eq!(report[0]["found"]["gid"], 8, "{report}");
+    });
+}
+
+#[test]
 fn the_cgroup_mount_shows_the_container_as_its_root() {
     behaviour(|| {
         let t = Sandbox::new();

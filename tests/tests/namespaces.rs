@@ -224,3 +224,226 @@ fn exec_enters_every_namespace_of_the_container() {
         }
     });
 }
+
+/// The files of all eight in /proc/PID/ns.
+const FILES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// The name in config.json of a file in /proc/PID/ns.
+fn kind_of(file: &str) -> &'static str {
+    match file {
+        "user" => "user",
+        file => KINDS.iter().find(|kind| kind.1 == file).expect("a kind of namespace").0,
+    }
+}
+
+/// A mix of namespaces: each of `joined` is the holder's, each of `new` is nobody's yet, the rest is the runtime's.
+struct Mix {
+    /// What unshare(1) gives the holder.
+    holder: &'static [&'static str],
+    joined: &'static [&'static str],
+    new: &'static [&'static str],
+}
+
+/// The rights of [`default_config`], and some that only count in the container's own user namespace.
+const RIGHTS: [&str; 3] = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN"];
+const BITS: &str = "0000000020201421";
+
+impl Mix {
+    fn holder(&self) -> Holder {
+        let children = self.holder.iter().any(|flag| matches!(*flag, "--pid" | "--time"));
+        let fork: &[&str] = if children { &["--fork", "--kill-child"] } else { &[] };
+        let holder = Holder::new(&[fork, self.holder].concat());
+        if self.holder.contains(&"--user") {
+            for file in ["uid_map", "gid_map"] {
+                std::fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536").unwrap();
+            }
+        }
+        holder
+    }
+
+    /// Where the holder's namespace is: what it gives to its children counts, if it has one of that kind.
+    fn path(&self, holder: &Holder, file: &str) -> String {
+        match file {
+            "pid" | "time" => holder.path(&format!("{file}_for_children")),
+            file => holder.path(file),
+        }
+    }
+
+    fn bundle(&self, t: &Sandbox, holder: &Holder) -> Bundle {
+        let mut b = t.bundle();
+        b.set("/linux/namespaces", json!([]));
+        for file in FILES {
+            if self.joined.contains(&file) {
+                b.join_namespace(kind_of(file), &self.path(holder, file));
+            } else if self.new.contains(&file) {
+                b.new_namespace(kind_of(file));
+            }
+        }
+        let own = |file: &str| self.joined.contains(&file) || self.new.contains(&file);
+        if own("user") {
+            b.map_ids();
+            if self.joined.contains(&"user") {
+                b.remove("/linux/uidMappings").remove("/linux/gidMappings");
+            }
+        }
+        // File systems of a namespace that belongs to the host's root can't be mounted by another; their settings
+        // can't be changed.
+        let foreign = |file: &str| own("user") && !self.new.contains(&file) && !self.held(file);
+        let mounts = b.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| match m["type"].as_str() {
+            Some("sysfs") => !foreign("net"),
+            Some("mqueue") => !foreign("ipc"),
+            Some("cgroup") => !foreign("cgroup") && !foreign("net"),
+            _ => true,
+        });
+        if !own("uts") || foreign("uts") {
+            b.remove("/hostname");
+        }
+        for set in ["bounding", "effective", "permitted"] {
+            for right in RIGHTS {
+                b.push(&format!("/process/capabilities/{set}"), json!(right));
+            }
+        }
+        b
+    }
+
+    /// Whether the namespace is joined and belongs to the joined user namespace.
+    fn held(&self, file: &str) -> bool {
+        self.joined.contains(&file) && self.joined.contains(&"user")
+    }
+}
+
+#[test]
+fn every_mix_of_new_and_joined_namespaces_is_as_listed_and_leaves_nothing() {
+    const REST: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+    let mix = |holder, joined, new| Mix { holder, joined, new };
+    let mixes = [
+        // By path alone; mounts need a namespace of their own or the joined one.
+        ("network joined", mix(&["--net"], &["net"], &["mnt"])),
+        ("ipc joined", mix(&["--ipc"], &["ipc"], &["mnt"])),
+        ("uts joined", mix(&["--uts"], &["uts"], &["mnt"])),
+        ("pid joined", mix(&["--pid"], &["pid"], &["mnt"])),
+        ("cgroup joined", mix(&["--cgroup"], &["cgroup"], &["mnt"])),
+        ("time joined", mix(&["--time"], &["time"], &["mnt"])),
+        ("mount joined", mix(&["--mount"], &["mnt"], &[])),
+        ("user joined", mix(&["--user"], &["user"], &["mnt", "pid", "net", "ipc"])),
+        // No user namespace.
+        ("all new", mix(&["--net"], &[], &REST)),
+        ("all new with time", mix(&["--net"], &[], &["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"])),
+        ("pid joined, rest new", mix(&["--pid"], &["pid"], &["cgroup", "ipc", "mnt", "net", "uts"])),
+        ("pid joined, time new", mix(&["--pid"], &["pid"], &["mnt", "time"])),
+        ("mount joined, rest new", mix(&["--mount"], &["mnt"], &["cgroup", "ipc", "net", "pid", "uts"])),
+        ("time joined, pid new", mix(&["--time"], &["time"], &["mnt", "pid"])),
+        ("pid and time joined", mix(&["--pid", "--time"], &["pid", "time"], &["mnt"])),
+        (
+            "all but user joined",
+            mix(
+                &["--cgroup", "--ipc", "--mount", "--net", "--pid", "--time", "--uts"],
+                &["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"],
+                &[],
+            ),
+        ),
+        // A new user namespace.
+        (
+            "user new, nothing joined",
+            mix(&["--net"], &[], &["user", "cgroup", "ipc", "mnt", "net", "pid", "uts"]),
+        ),
+        ("user new with time", mix(&["--net"], &[], &["user", "ipc", "mnt", "net", "pid", "time", "uts"])),
+        (
+            "user new, network joined",
+            mix(&["--net"], &["net"], &["user", "cgroup", "ipc", "mnt", "pid", "uts"]),
+        ),
+        ("user new, ipc joined", mix(&["--ipc"], &["ipc"], &["user", "cgroup", "mnt", "net", "pid", "uts"])),
+        ("user new, uts joined", mix(&["--uts"], &["uts"], &["user", "cgroup", "ipc", "mnt", "net", "pid"])),
+        (
+            "user new, cgroup joined",
+            mix(&["--cgroup"], &["cgroup"], &["user", "ipc", "mnt", "net", "pid", "uts"]),
+        ),
+        ("user new, time joined", mix(&["--time"], &["time"], &["user", "ipc", "mnt", "net", "pid", "uts"])),
+        (
+            "user new, network joined, time new",
+            mix(&["--net"], &["net"], &["user", "ipc", "mnt", "pid", "time", "uts"]),
+        ),
+        // A joined user namespace.
+        ("user joined, rest new", mix(&["--user"], &["user"], &REST)),
+        (
+            "user joined, rest new with time",
+            mix(&["--user"], &["user"], &["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"]),
+        ),
+        (
+            "user and its network joined",
+            mix(&["--user", "--net"], &["user", "net"], &["cgroup", "ipc", "mnt", "pid", "uts"]),
+        ),
+        (
+            "user and its pid joined",
+            mix(&["--user", "--pid"], &["user", "pid"], &["cgroup", "ipc", "mnt", "net", "uts"]),
+        ),
+        (
+            "user and its mount joined",
+            mix(&["--user", "--mount"], &["user", "mnt"], &["cgroup", "ipc", "net", "pid", "uts"]),
+        ),
+        (
+            "all eight joined",
+            mix(
+                &["--user", "--cgroup", "--ipc", "--mount", "--net", "--pid", "--time", "--uts"],
+                &["user", "cgroup", "ipc", "mnt", "net", "pid", "time", "uts"],
+                &[],
+            ),
+        ),
+    ];
+    rows(mixes, |mix| {
+        let t = Sandbox::new();
+        let holder = mix.holder();
+        let b = mix.bundle(&t, &holder);
+        let report = t.report(&b);
+        for file in FILES {
+            let (is, own) = (inside(&report, file), namespace("self", file));
+            if mix.joined.contains(&file) {
+                let link = std::fs::read_link(mix.path(&holder, file)).unwrap();
+                assert_eq!(is, link.to_string_lossy(), "{file} is the joined one");
+            } else if mix.new.contains(&file) {
+                assert_ne!(is, own, "{file} is new");
+            } else {
+                assert_eq!(is, own, "{file} is the runtime's");
+            }
+        }
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            assert_eq!(report["status"][set], BITS, "{set}");
+        }
+        // A life in two parts, too. A joined mount namespace has another root by now.
+        let holder = mix.holder();
+        let mut b = mix.bundle(&t, &holder);
+        let c = t.create(b.args(&["/probe", "wait"]));
+        let (pid, cgroup) = (c.pid(), cgroup_of(c.pid()));
+        c.start().ok();
+        t.call(["delete", "--force", &c.id]).ok();
+        assert!(!alive(pid) && !cgroup.exists() && t.entries() == 0, "process, cgroup, entry");
+        let below = |line: &String| line.contains(&*t.dir.to_string_lossy());
+        assert_eq!(mounts().into_iter().filter(below).collect::<Vec<_>>(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn exec_sees_the_time_that_the_program_sees() {
+    rows([("create and start", "create"), ("run", "run")], |verb| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let now = t.report(&b);
+        b.new_namespace("time").args(&["/probe", "wait"]);
+        let offsets = json!({"monotonic": {"secs": 300_000, "nanosecs": 7}, "boottime": {"secs": 600_000, "nanosecs": 8}});
+        b.set("/linux/timeOffsets", offsets);
+        let c = if verb == "create" { t.create(&b) } else { t.start(&b) };
+        if verb == "create" {
+            c.start().ok();
+        }
+        c.wait_for_output("ready");
+        let report = c.exec(&["/probe", "report"]).ok().json();
+        let lines = report["timens_offsets"].as_array().unwrap().iter();
+        let words: Vec<&str> = lines.flat_map(|line| line.as_str().unwrap().split_whitespace()).collect();
+        assert_eq!(words, ["monotonic", "300000", "7", "boottime", "600000", "8"]);
+        assert_eq!(inside(&report, "time"), namespace(c.pid(), "time"));
+        let ahead = |key: &str| report[key].as_i64().unwrap() - now[key].as_i64().unwrap();
+        assert!((300_000..300_060).contains(&ahead("monotonic")), "{}", ahead("monotonic"));
+        assert!((600_000..600_060).contains(&ahead("boottime")), "{}", ahead("boottime"));
+    });
+}

@@ -201,3 +201,45 @@ fn the_rootfs_may_lie_on_a_shared_mount() {
         );
     });
 }
+
+#[test]
+fn without_a_mount_namespace_no_mount_stays() {
+    // Its mounts are the runtime's own: a mount namespace around all calls keeps them from the host.
+    let scripts = [
+        ("run", "$0 run -b $bundle $id"),
+        ("create, start, delete", "$0 create -b $bundle $id && $0 start $id && sleep 0.3 && $0 delete $id"),
+        ("create, delete by force", "$0 create -b $bundle $id && $0 delete --force $id"),
+        ("a create that fails", "$0 create -b $broken $id"),
+    ];
+    rows(scripts.map(|(n, s)| (n, (n, s))), |(name, script)| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.without_namespace("mount").remove("/linux/maskedPaths").remove("/linux/readonlyPaths");
+        b.args(&["/probe", "try", "list", "/", ",", "read", "/proc/1/cmdline"]).write();
+        let mut broken = t.bundle();
+        broken.config = b.config.clone();
+        broken.args(&["/nothing"]).write();
+        let (root, log) = (t.root(), t.dir.join("log"));
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]).arg(format!(
+            "runtime() {{ \"$runtime\" --root {} --log {} --log-format json \"$@\"; }}
+             cat /proc/self/mountinfo > $bundle/before
+             {}; status=$?
+             cat /proc/self/mountinfo > $bundle/after
+             exit $status",
+            root.display(),
+            log.display(),
+            script.replace("$0", "runtime")
+        ));
+        command.env("runtime", Runtime::under_test().binary()).env("bundle", &b.dir).env("id", t.id());
+        command.env("broken", &broken.dir);
+        let output = t.finish(command);
+        let text = |name: &str| std::fs::read_to_string(b.beside(name)).unwrap();
+        assert_eq!(output.code == 0, name != "a create that fails", "{output:?}");
+        if name.starts_with("run") || name.contains("start") {
+            assert!(output.stdout.contains("probe") && output.stdout.contains("found"), "{output:?}");
+        }
+        assert_eq!(text("after"), text("before"), "mounts stay");
+        assert_eq!(t.entries(), 0);
+    });
+}

@@ -149,3 +149,122 @@ fn unknown_words_of_a_profile_are_named() {
         t.run(&b).fails(1, text);
     });
 }
+
+/// What a program of Rust and the runtimes need under a filter that refuses everything else: found by taking calls
+/// away from runc's until it no longer ran. The scheduler of Go and its memory need the first list.
+const ALWAYS: &[&str] = &[
+    "brk",
+    "clock_nanosleep",
+    "clone",
+    "clone3",
+    "epoll_ctl",
+    "epoll_pwait",
+    "eventfd2",
+    "exit",
+    "exit_group",
+    "futex",
+    "getpid",
+    "gettid",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "nanosleep",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_yield",
+    "sigaltstack",
+    "tgkill",
+];
+const LATE: &[&str] = &[
+    "arch_prctl",
+    "close",
+    "execve",
+    "fstat",
+    "fstatfs",
+    "getdents64",
+    "openat",
+    "openat2",
+    "poll",
+    "statx",
+    "write",
+];
+const EARLY: &[&str] = &[
+    "arch_prctl",
+    "capget",
+    "capset",
+    "chdir",
+    "close",
+    "execve",
+    "fstat",
+    "fstatfs",
+    "getcwd",
+    "getdents64",
+    "getppid",
+    "newfstatat",
+    "openat",
+    "openat2",
+    "poll",
+    "prctl",
+    "read",
+    "setgid",
+    "setgroups",
+    "setuid",
+    "statx",
+    "write",
+];
+
+#[test]
+fn the_smallest_filter_that_runc_can_work_with_is_enough() {
+    // Without no_new_privs the filter comes before the change of user, and has to let that pass.
+    let lists = [("with no_new_privs", true, LATE), ("without no_new_privs", false, EARLY)];
+    rows(lists.map(|(n, nnp, list)| (n, (nnp, list))), |(no_new_privileges, list)| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "print", "hi"]).set("/process/noNewPrivileges", json!(no_new_privileges));
+        let mut names = [ALWAYS, list].concat();
+        if !no_new_privileges {
+            b.remove("/process/rlimits");
+            names.extend(["setresgid", "setresuid"]); // what runc does by setgid and setuid
+        }
+        filter(&mut b, "SCMP_ACT_ERRNO", json!([{"names": names, "action": "SCMP_ACT_ALLOW"}]));
+        assert_eq!(t.run(&b).ok().stdout, "hi\n");
+        // The way of create and start, and that of exec.
+        b.args(&["/probe", "sleep"]);
+        let c = t.create(&b);
+        c.start().ok();
+        c.wait_for_output("ready");
+        assert_eq!(c.exec(&["/probe", "print", "there"]).ok().stdout, "there\n");
+    });
+}
+
+#[test]
+fn exec_has_the_very_same_filter() {
+    rows([("with no_new_privs", true), ("without no_new_privs", false)], |no_new_privileges| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.writable().set("/process/noNewPrivileges", json!(no_new_privileges));
+        filter(
+            &mut b,
+            "SCMP_ACT_ALLOW",
+            json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                {"names": ["unlink", "unlinkat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 18}]),
+        );
+        let attempts =
+            ["/probe", "try", "mkdir", "/data/x", ",", "unlink", "/data/y", ",", "read", "/proc/self/status"];
+        let told = |results: &Value| {
+            let status = results[2]["found"].as_str().unwrap();
+            let line =
+                |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("").trim().to_owned();
+            json!([results[0]["errno"], results[1]["errno"], line("Seccomp:"), line("Seccomp_filters:")])
+        };
+        let own = told(&t.report(b.args(&attempts)));
+        let c = t.start(b.args(&["/probe", "wait"]));
+        let process = json!({"args": attempts, "cwd": "/", "user": {"uid": 0, "gid": 0},
+            "noNewPrivileges": no_new_privileges});
+        assert_eq!(own, json!(["ENOSYS", "EXDEV", "2", "1"]));
+        assert_eq!(told(&c.exec(&attempts).ok().json()), own);
+        assert_eq!(told(&c.exec_process(&process).ok().json()), own, "with a process of its own");
+    });
+}

@@ -131,3 +131,69 @@ fn run_passes_signals_on_to_the_program() {
         assert!(child.wait().unwrap().success());
     });
 }
+
+/// A foreground `run` whose program has begun, and what it wrote.
+fn foreground(t: &Sandbox, b: &Bundle) -> (std::process::Child, std::path::PathBuf) {
+    b.write();
+    let out = t.dir.join("stdout");
+    let mut command = t.command();
+    command.arg("run").arg("-b").arg(&b.dir).arg(t.id());
+    command.stdout(std::fs::File::create(&out).unwrap()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    wait_for("ready", || std::fs::read_to_string(&out).unwrap().contains("ready"));
+    (child, out)
+}
+
+fn send(child: &std::process::Child, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+#[test]
+fn run_passes_every_signal_on() {
+    use nix::sys::signal::Signal;
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGCONT,
+        Signal::SIGWINCH,
+        Signal::SIGIO,
+        Signal::SIGPWR,
+        Signal::SIGTSTP,
+        Signal::SIGXCPU,
+    ];
+    rows(signals.map(|s| (s, s)), |signal| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let (mut child, out) = foreground(&t, b.args(&["/probe", "wait"]));
+        send(&child, signal);
+        let arrived = std::panic::catch_unwind(|| {
+            let text = format!("signal {signal}");
+            wait_for(&text, || std::fs::read_to_string(&out).unwrap().contains(&text));
+        });
+        send(&child, Signal::SIGTERM);
+        let status = child.wait().unwrap();
+        assert!(arrived.is_ok(), "{signal} does not arrive");
+        assert!(status.success(), "{status}");
+    });
+}
+
+#[test]
+fn run_ends_with_128_and_the_number_of_the_signal_it_passed_on() {
+    use nix::sys::signal::Signal;
+    // In a pid namespace of its own the first process is deaf to what it does not handle.
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGHUP, Signal::SIGQUIT];
+    rows(signals.map(|s| (s, s)), |signal| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.without_namespace("pid").args(&["/probe", "sleep"]);
+        let (mut child, _) = foreground(&t, &b);
+        send(&child, signal);
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(128 + signal as i32), "{status}");
+        assert_eq!(t.entries(), 0);
+    });
+}

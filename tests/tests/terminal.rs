@@ -149,3 +149,30 @@ fn without_a_terminal_there_is_none() {
         assert_eq!((&tty["tty"], &tty["controlling"]), (&json!([false, false, false]), &json!(false)));
     });
 }
+
+#[test]
+fn the_name_that_comes_with_the_master_is_the_containers() {
+    rows(["create", "run", "exec"].map(|v| (v, v)), |verb| {
+        let t = Sandbox::new();
+        let b = bundle(&t);
+        let socket = ConsoleSocket::new(&t.dir);
+        let path = socket.path.to_string_lossy().into_owned();
+        if verb == "exec" {
+            let c = t.waiting();
+            c.exec_with(&["-t", "-d", "--console-socket", &path], &["/probe", "terminal"]).ok();
+            let (name, pty) = socket.master();
+            assert_eq!(json!(name), described(&pty)["name"]);
+            return;
+        }
+        let flags = ["--console-socket", &path];
+        let c = match verb {
+            "create" => t.make(&b, &["create", flags[0], flags[1]]),
+            _ => t.make(&b, &["run", "--detach", flags[0], flags[1]]),
+        };
+        if verb == "create" {
+            c.start().ok();
+        }
+        let (name, pty) = socket.master();
+        assert_eq!(json!(name), described(&pty)["name"]);
+    });
+}

@@ -1,0 +1,308 @@
+//! The plan as a whole: the steps of known bundles in their order, compared with text that is checked in
+//! (`tests/golden`, rewritten with `GOLDEN=write`), and random bundles, which must neither panic nor be decided twice
+//! in different ways. Nothing is done, so no root is needed.
+
+use pintle::host::{Facts, Host};
+use pintle::plan::{Options, Plan};
+use pintle::spec::{Spec, parse};
+use serde_json::{Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+fn host() -> Host {
+    Host {
+        kernel: (6, 12),
+        euid: 0,
+        egid: 0,
+        capabilities: 0x1ff_ffff_ffff,
+        in_user_namespace: false,
+        selinux: false,
+        kcore: true,
+        own_cgroup: "/own".into(),
+    }
+}
+
+/// As if every namespace with a path had been opened.
+fn facts(config: &Value) -> Facts {
+    let list = config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
+    Facts {
+        rootfs: "/bundle/rootfs".into(),
+        namespaces: list.iter().map(|n| n["path"].as_str().map(|path| path.len() as u64 + 100)).collect(),
+        own_network: 7,
+    }
+}
+
+fn options() -> Options {
+    Options {
+        id: "golden".into(),
+        bundle: "/bundle".into(),
+        wait_for_start: true,
+        environment: vec!["PATH=/bin".into()],
+        cgroup_mount: "/sys/fs/cgroup".into(),
+        ..Options::default()
+    }
+}
+
+fn plan(config: &Value) -> Result<Plan, String> {
+    let text = serde_json::to_vec(config).unwrap();
+    let spec: Spec = parse(&text, "config.json").map_err(|e| e.to_string())?;
+    Plan::new(&spec, &host(), &facts(config), &options()).map_err(|e| e.to_string())
+}
+
+/// What `pintle spec` writes, without a terminal.
+fn default_config() -> Value {
+    let dir = std::env::temp_dir().join(format!(
+        "pintle-plan-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::create_dir_all(&dir).unwrap();
+    pintle::ops::spec::spec(&dir, false).unwrap();
+    let text = std::fs::read(dir.join("config.json")).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    let mut config: Value = serde_json::from_slice(&text).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config
+}
+
+fn user_namespace() -> Value {
+    let mut config = default_config();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    config
+}
+
+fn all_joined() -> Value {
+    let mut config = default_config();
+    let kinds = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+    config["linux"]["namespaces"] =
+        kinds.iter().map(|kind| json!({"type": kind, "path": format!("/ns/{kind}")})).collect();
+    config
+}
+
+fn everything() -> Value {
+    let mut config = default_config();
+    config["process"]["terminal"] = json!(true);
+    config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "chmod"], "action": "SCMP_ACT_ERRNO"}]});
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        config["hooks"][kind] = json!([{"path": format!("/hooks/{kind}"), "args": [kind], "timeout": 5}]);
+    }
+    config
+}
+
+fn no_mount_namespace() -> Value {
+    let mut config = default_config();
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "mount");
+    let linux = config["linux"].as_object_mut().unwrap();
+    linux.remove("maskedPaths");
+    linux.remove("readonlyPaths");
+    config
+}
+
+/// The clone's namespaces, and the name of each step on a line of its own.
+fn steps(plan: &Plan) -> String {
+    let mut text = format!("clone3 {:#x}\n", plan.birth.namespaces);
+    plan.birth.steps.each(|_, step| {
+        let words = format!("{step:?}");
+        let name: String = words.chars().take_while(char::is_ascii_alphanumeric).collect();
+        text.push_str(&name);
+        text.push('\n');
+    });
+    text
+}
+
+#[track_caller]
+fn golden(name: &str, config: &Value) {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    let is = steps(&plan(config).unwrap());
+    if std::env::var("GOLDEN").is_ok_and(|word| word == "write") {
+        std::fs::write(&path, &is).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let at = is.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+    let at = at.unwrap_or_else(|| is.lines().count().min(wanted.lines().count()));
+    assert!(is == wanted, "{name}: line {}: the steps are\n{is}", at + 1);
+}
+
+#[test]
+fn the_default_bundle_has_these_steps() {
+    golden("default", &default_config());
+}
+
+#[test]
+fn a_new_user_namespace_has_these_steps() {
+    golden("user-namespace", &user_namespace());
+}
+
+#[test]
+fn eight_joined_namespaces_have_these_steps() {
+    golden("all-joined", &all_joined());
+}
+
+#[test]
+fn terminal_seccomp_and_hooks_have_these_steps() {
+    golden("terminal-seccomp-hooks", &everything());
+}
+
+#[test]
+fn no_mount_namespace_has_these_steps() {
+    golden("no-mount-namespace", &no_mount_namespace());
+}
+
+/// xorshift64: the same numbers for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n.max(1)
+    }
+}
+
+/// A value somewhere in the tree: the same chance for every node is not needed, only that all can be reached.
+fn somewhere<'a>(value: &'a mut Value, dice: &mut Dice) -> &'a mut Value {
+    let size = match value {
+        Value::Array(list) => list.len(),
+        Value::Object(map) => map.len(),
+        _ => 0,
+    };
+    if size == 0 || dice.below(12) == 0 {
+        return value;
+    }
+    let n = dice.below(size);
+    match value {
+        Value::Array(list) => somewhere(&mut list[n], dice),
+        Value::Object(map) => somewhere(map.values_mut().nth(n).expect("below its length"), dice),
+        other => other,
+    }
+}
+
+fn edit(config: &mut Value, dice: &mut Dice) {
+    const TEXTS: [&str; 16] = [
+        "",
+        "/",
+        "a\0b",
+        "../../x",
+        "/proc/self/fd/3",
+        "é\u{202e}",
+        "tmpfs",
+        "bind",
+        "rbind",
+        "idmap",
+        "cgroup",
+        "CAP_SYS_ADMIN",
+        "RLIMIT_NPROC",
+        "SCMP_ACT_ERRNO",
+        "size=1k",
+        "/dev/null",
+    ];
+    const NUMBERS: [i64; 10] = [0, 1, -1, 2, 64, 65_535, 1 << 31, 1 << 32, i64::MAX, i64::MIN];
+    let from = somewhere(config, dice).clone();
+    let to = somewhere(config, dice);
+    // Half of the edits keep the type, or hardly any bundle would come as far as the plan.
+    match (dice.below(16), to) {
+        (8.., Value::String(text)) => *text = TEXTS[dice.below(TEXTS.len())].to_owned(),
+        (8.., Value::Number(number)) => *number = NUMBERS[dice.below(7)].into(),
+        (8.., Value::Bool(word)) => *word = !*word,
+        (8.., Value::Array(list)) if list.len() > 1 => {
+            let (a, b) = (dice.below(list.len()), dice.below(list.len()));
+            list.swap(a, b);
+        }
+        (0, to) => *to = Value::Null,
+        (1, to) => *to = json!(TEXTS[dice.below(TEXTS.len())]),
+        (2, to) => *to = json!(NUMBERS[dice.below(NUMBERS.len())]),
+        (3, to) => *to = json!(u64::MAX - dice.below(2) as u64),
+        (4, to) => *to = from,
+        (5, Value::Array(list)) if !list.is_empty() => {
+            let copy = list[dice.below(list.len())].clone();
+            list.push(copy);
+        }
+        (6, Value::Array(list)) if !list.is_empty() => drop(list.remove(dice.below(list.len()))),
+        (6, Value::Object(map)) if !map.is_empty() => {
+            let key = map.keys().nth(dice.below(map.len())).expect("below its length").clone();
+            map.remove(&key);
+        }
+        (7, Value::String(text)) => *text = text.repeat(dice.below(300)),
+        (_, to) => *to = json!(dice.below(2) == 0),
+    }
+}
+
+/// Things that the default configuration lacks, so that the edits reach their code too.
+fn rich() -> Value {
+    let mut config = everything();
+    let linux = config["linux"].as_object_mut().unwrap();
+    linux.insert("sysctl".into(), json!({"net.ipv4.ip_forward": "1", "kernel.domainname": "x"}));
+    linux.insert("timeOffsets".into(), json!({"monotonic": {"secs": 5, "nanosecs": 6}}));
+    linux.insert("personality".into(), json!({"domain": "LINUX32"}));
+    linux.insert("cgroupsPath".into(), json!("/a/b"));
+    linux.insert(
+        "devices".into(),
+        json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}]),
+    );
+    linux.insert(
+        "resources".into(),
+        json!({"memory": {"limit": 100_000_000, "swap": 200_000_000, "reservation": 1000},
+            "cpu": {"shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0-1", "mems": "0", "idle": 1},
+            "pids": {"limit": 5}, "unified": {"memory.high": "1000", "cgroup.max.depth": "3"},
+            "blockIO": {"weight": 100, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+            "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "access": "r"}]}),
+    );
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/data", "type": "bind",
+        "source": "/src", "options": ["rbind", "ro", "idmap"], "uidMappings": map, "gidMappings": map}));
+    let process = config["process"].as_object_mut().unwrap();
+    process.insert("scheduler".into(), json!({"policy": "SCHED_BATCH", "nice": 3}));
+    process.insert("ioPriority".into(), json!({"class": "IOPRIO_CLASS_BE", "priority": 3}));
+    process.insert("oomScoreAdj".into(), json!(100));
+    process.insert("consoleSize".into(), json!({"height": 10, "width": 20}));
+    config
+}
+
+#[test]
+fn random_bundles_never_panic_and_are_decided_once() {
+    const ROUNDS: u64 = 2000;
+    let bases = [rich(), user_namespace(), all_joined(), no_mount_namespace()];
+    for base in &bases {
+        plan(base).expect("what is edited is valid");
+    }
+    let (mut decided, mut refused) = (0, 0);
+    for seed in 0..ROUNDS {
+        let mut dice = Dice::new(seed);
+        let mut config = bases[dice.below(5) % bases.len()].clone();
+        for _ in 0..=dice.below(3) {
+            edit(&mut config, &mut dice);
+        }
+        let outcomes = [(); 2].map(|()| {
+            catch_unwind(AssertUnwindSafe(|| plan(&config)))
+                .unwrap_or_else(|_| panic!("seed {seed}: a panic; config.json: {config}"))
+        });
+        match outcomes {
+            [Ok(one), Ok(two)] => {
+                let orders = [&one, &two].map(|plan| plan.birth.steps.order(3, &[]));
+                assert!(orders[0] == orders[1], "seed {seed}: two orders; config.json: {config}");
+                let rest = [&one, &two]
+                    .map(|plan| format!("{:?} {:?} {:?}", plan.cgroup, plan.birth.mount_maps, plan.warnings));
+                assert_eq!(rest[0], rest[1], "seed {seed}");
+                decided += 1;
+            }
+            [Err(one), Err(two)] => {
+                assert_eq!(one, two, "seed {seed}: two reasons; config.json: {config}");
+                refused += 1;
+            }
+            _ => panic!("seed {seed}: once decided, once refused; config.json: {config}"),
+        }
+    }
+    println!("seeds 0 to {}: {decided} decided, {refused} refused", ROUNDS - 1);
+    assert!(decided > 200 && refused > 200, "the edits are too weak or too strong: {decided}, {refused}");
+}
