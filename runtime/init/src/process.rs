@@ -90,8 +90,9 @@ pub fn identity(uid: u32, gid: u32, groups: Numbers<'_>, set_groups: bool) -> Re
         }
     }
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(Failure::at("setresgid"))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(Failure::at("setresuid"))?;
+    // As runc: with the capabilities held these set all three ids, and filters know them.
+    rustix::thread::set_thread_gid(gid).map_err(Failure::at("setgid"))?;
+    rustix::thread::set_thread_uid(uid).map_err(Failure::at("setuid"))?;
     rustix::thread::set_keep_capabilities(false).map_err(Failure::at("prctl"))
 }
 

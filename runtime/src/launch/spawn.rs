@@ -27,6 +27,8 @@ pub struct Descriptors<'a> {
     pub opened: Option<&'a Opened>,
     /// pidfd of the container's init.
     pub container_init: Option<BorrowedFd<'a>>,
+    /// The container's time namespace.
+    pub container_time: Option<BorrowedFd<'a>>,
     /// User namespaces of id-mapped mounts.
     pub mount_maps: Vec<OwnedFd>,
     /// Where the terminal's master goes.
@@ -47,6 +49,7 @@ impl Descriptors<'_> {
                 self.opened.and_then(|opened| opened.namespaces.get(n)?.as_ref()).map(AsFd::as_fd)
             }
             Slot::ContainerInit => self.container_init,
+            Slot::ContainerTime => self.container_time,
             Slot::MountMap(n) => self.mount_maps.get(n).map(AsFd::as_fd),
             Slot::Console => self.console,
             Slot::PidfdSocket => self.pidfd_socket,

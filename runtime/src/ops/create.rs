@@ -14,6 +14,7 @@ use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
 use crate::time;
 use rustix::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -65,6 +66,8 @@ pub struct Born {
     pub child: Child,
     /// What `run` stays with.
     pub foreground: Option<Foreground>,
+    /// Where the program of `run` says that it is ready.
+    pub readiness: Option<UnixDatagram>,
 }
 
 /// Creates the container `options.id`.
@@ -101,9 +104,11 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         ..State::default()
     };
     let (container, _lock) = Container::reserve(context, state)?;
-    let mut birth = Birth { container, plan, options, purpose, cgroup: None };
+    let mut birth = Birth { container, plan, options, purpose, cgroup: None, readiness: None };
     match birth.give(&layout, &opened) {
-        Ok((child, foreground)) => Ok(Born { container: birth.container, child, foreground }),
+        Ok((child, foreground)) => {
+            Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
+        }
         Err(error) => Err(birth.take_back(error)),
     }
 }
@@ -176,6 +181,7 @@ struct Birth<'a> {
     options: &'a Options,
     purpose: Purpose,
     cgroup: Option<Cgroup>,
+    readiness: Option<UnixDatagram>,
 }
 
 impl Birth<'_> {
@@ -185,6 +191,10 @@ impl Birth<'_> {
         log::phase("state");
         if self.options.notify_socket.is_some() {
             self.container.make_notify_directory()?;
+            // `start` makes it for `create`; here the program may speak as soon as it runs.
+            if self.purpose != Purpose::Create {
+                self.readiness = self.container.notify_socket()?;
+            }
         }
         self.cgroup = cgroup::create(layout, &self.plan.cgroup).inspect_err(|_| {
             // What was made is gone already; what is there is somebody else's.

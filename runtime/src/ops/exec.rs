@@ -3,7 +3,7 @@
 use super::{Context, create};
 use crate::bail;
 use crate::cgroup::{self, Cgroup};
-use crate::error::{Kind, Result, phrase};
+use crate::error::{Context as _, Kind, Result, phrase};
 use crate::host::Host;
 use crate::launch::serve::{Caller, serve};
 use crate::launch::spawn::{self, Descriptors};
@@ -11,7 +11,7 @@ use crate::launch::terminal::{self, Foreground};
 use crate::plan;
 use crate::spec;
 use crate::state::{Container, Status};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The process to start.
@@ -99,8 +99,10 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
     let (console, pidfd_socket) = (connect(&options.console_socket)?, connect(&options.pidfd_socket)?);
     let foreground = (!options.detach).then(|| Foreground::new(birth.terminal)).transpose()?;
+    let time = time_namespace(&container)?;
     let descriptors = Descriptors {
         container_init: Some(init.as_fd()),
+        container_time: time.as_ref().map(AsFd::as_fd),
         console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
         pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
         stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
@@ -131,6 +133,16 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         Some(foreground) => foreground.attend(&child),
         None => Ok(0),
     }
+}
+
+/// Where init's children would be: its program, too, once it is executed.
+fn time_namespace(container: &Container) -> Result<Option<OwnedFd>> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    if container.state.saved.namespaces & plan::namespaces::TIME == 0 {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/ns/time_for_children", container.state.pid);
+    openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(path).map(Some)
 }
 
 fn check_terminal(terminal: bool, options: &Options) -> Result<()> {

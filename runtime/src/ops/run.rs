@@ -2,9 +2,14 @@
 
 use super::create::{self, Born, Purpose};
 use super::{Context, delete};
-use crate::error::{Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::launch::notify;
+use crate::launch::spawn::Child;
 use crate::log;
+use rustix::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 /// What `run` is told on the command line.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +30,17 @@ pub struct Options {
 /// As for `create`, and a terminal that is lost on the way.
 pub fn run(context: &Context, options: &Options) -> Result<u8> {
     let purpose = if options.detach { Purpose::Detached } else { Purpose::Foreground };
-    let listener = options.create.notify_socket.as_ref();
-    let Born { container, child, foreground } = match create::birth(context, &options.create, purpose) {
+    let born = match create::birth(context, &options.create, purpose) {
         Err(error) if error.kind() == Kind::Program && !options.detach => return Ok(create::NOT_EXECUTED),
         other => other?,
     };
-    if let (Some(to), Some(socket)) = (listener, container.notify_socket()?) {
-        notify::relay(&socket, rustix::fd::AsFd::as_fd(&child.pidfd), child.pid, to)?;
+    let Born { container, child, foreground, readiness } = born;
+    let relayed = match (readiness, options.create.notify_socket.clone()) {
+        (Some(socket), Some(to)) => Some(relay(socket, to, &child)?),
+        _ => None,
+    };
+    if let (None, Some(thread)) = (&foreground, relayed) {
+        return thread.join().unwrap_or_else(|_| Err(Error::new("the relay of readiness ended"))).map(|()| 0);
     }
     let Some(foreground) = foreground else { return Ok(0) };
     let status = foreground.attend(&child);
@@ -43,4 +52,10 @@ pub fn run(context: &Context, options: &Options) -> Result<u8> {
     }
     log::phase("cleanup");
     status
+}
+
+/// Tells the service manager of readiness beside the wait for the program, to which signals must go on being handed.
+fn relay(socket: UnixDatagram, to: PathBuf, child: &Child) -> Result<JoinHandle<Result<()>>> {
+    let (init, pid) = (child.pidfd.try_clone().context("dup pidfd")?, child.pid);
+    Ok(std::thread::spawn(move || notify::relay(&socket, init.as_fd(), pid, &to)))
 }

@@ -56,7 +56,15 @@ pub fn plan(
     steps.push(&Step::Undumpable {});
     if saved.namespaces != 0 {
         let descriptor = steps.slot(Slot::ContainerInit);
-        steps.push(&Step::Join { kinds: saved.namespaces, descriptor, deferrable: false });
+        // A created container's init enters its time namespace only with the program.
+        if has(namespaces::TIME) {
+            let time = steps.slot(Slot::ContainerTime);
+            steps.push(&Step::Join { kinds: namespaces::TIME, descriptor: time, deferrable: false });
+        }
+        let kinds = saved.namespaces & !namespaces::TIME;
+        if kinds != 0 {
+            steps.push(&Step::Join { kinds, descriptor, deferrable: false });
+        }
     }
     if has(namespaces::USER) {
         steps.push(&Step::Become { uid: 0, gid: 0, set_groups: saved.set_groups });

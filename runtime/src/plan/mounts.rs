@@ -260,6 +260,7 @@ struct Around<'a> {
     /// What a cgroup mount shows when it has to be a bind.
     cgroup: &'a str,
     has_cgroup_namespace: bool,
+    has_user_namespace: bool,
 }
 
 /// All mounts, decided.
@@ -301,6 +302,7 @@ impl Decided {
             linux,
             cgroup: &own.to_string_lossy(),
             has_cgroup_namespace: spaces.has(namespaces::CGROUP),
+            has_user_namespace: spaces.has(namespaces::USER),
         };
         for (n, mount) in spec.mounts.iter().flatten().enumerate() {
             let place = format!("mounts[{n}]");
@@ -343,6 +345,9 @@ impl Decided {
         if bind {
             let source = around.bundle.join(source).to_string_lossy().into_owned();
             let id_map = id_map(mount, &read, around.linux)?;
+            if id_map.is_some() && around.has_user_namespace {
+                bail!("id-mapped mounts beside a user namespace are not there yet");
+            }
             return self.add_bind(&path, &source, read, id_map, in_proc);
         }
         if read.id_map || mount.uid_mappings.is_some() || mount.gid_mappings.is_some() {

@@ -209,6 +209,12 @@ impl Decided {
     pub fn become_user(&self, steps: &mut Steps, sync: Sync, keep: u32, filter: Option<(&[u8], u32)>) {
         steps.push(&Step::CloseRest { keep });
         steps.push(if sync == Sync::Parent { &Step::Ready {} } else { &Step::AwaitGo {} });
+        if sync == Sync::Init {
+            // Before any filter: runc's init needs no call for them, either.
+            for Rlimit { resource, soft, hard, .. } in &self.rlimits {
+                steps.push(&Step::Rlimit { resource: *resource, soft: *soft, hard: *hard });
+            }
+        }
         let label = |steps: &mut Steps, attribute, fallback, value: &str| {
             steps.push(&Step::Label { attribute, fallback, value: value.as_bytes() });
         };
@@ -230,11 +236,6 @@ impl Decided {
         steps.push(&Step::Cwd { path: &self.cwd });
         steps.push(&Step::Bounding { set: self.capabilities.bounding });
         steps.push(&Step::Stdio { uid: self.uid, only_pipes: self.foreground && !self.terminal });
-        if sync == Sync::Init {
-            for Rlimit { resource, soft, hard, .. } in &self.rlimits {
-                steps.push(&Step::Rlimit { resource: *resource, soft: *soft, hard: *hard });
-            }
-        }
         let groups = Numbers(&self.groups);
         steps.push(&Step::Identity { uid: self.uid, gid: self.gid, groups, set_groups: self.set_groups });
         steps.push(&Step::CwdAgain { path: &self.cwd });

@@ -14,6 +14,8 @@ pub enum Slot {
     Namespace(usize),
     /// The pidfd of the container's init.
     ContainerInit,
+    /// The time namespace that the container's program is in, or will be.
+    ContainerTime,
     /// The user namespace of an id-mapped mount: an element of `Birth::mount_maps`.
     MountMap(usize),
     /// Where the terminal's master goes.
