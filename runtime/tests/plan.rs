@@ -16,6 +16,7 @@ fn host() -> Host {
         egid: 0,
         capabilities: 0x1ff_ffff_ffff,
         in_user_namespace: false,
+        set_groups: true,
         selinux: false,
         kcore: true,
         own_cgroup: "/own".into(),
@@ -27,6 +28,7 @@ fn facts(config: &Value) -> Facts {
     let list = config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
     Facts {
         rootfs: "/bundle/rootfs".into(),
+        rootfs_mount: 1,
         namespaces: list.iter().map(|n| n["path"].as_str().map(|path| path.len() as u64 + 100)).collect(),
         own_network: 7,
     }
