@@ -143,6 +143,7 @@ impl Plan {
         let nothing = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&nothing);
         not_yet(linux)?;
+        check_mount_label(linux, host)?;
         let mut warnings = Vec::new();
         let parts = Parts::new(Given { spec, linux, host, facts, options }, &mut warnings)?;
         let birth = parts.birth()?;
@@ -335,6 +336,15 @@ fn filter(linux: &Linux) -> Result<Option<(Vec<u8>, u32)>> {
         bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
     }
     Ok(filter.map(|filter| (filter.bytes(), filter.flags)))
+}
+
+/// Labels of mounts need SELinux, and more than is here yet.
+fn check_mount_label(linux: &Linux, host: &Host) -> Result<()> {
+    match linux.mount_label.as_deref() {
+        None | Some("") => Ok(()),
+        Some(_) if host.selinux => bail!("linux.mountLabel: not there yet"),
+        Some(_) => bail!("selinux label is specified in config, but selinux is disabled or not supported"),
+    }
 }
 
 /// Features of the specification that a later version brings. Silence would be a promise.
