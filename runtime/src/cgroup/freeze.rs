@@ -43,7 +43,34 @@ impl Cgroup {
 
     /// Kills every process, forks in progress included. They die frozen or not.
     pub fn kill(&self) -> Result<()> {
-        self.set("cgroup.kill", "1")
+        match file::write(&self.dir, "cgroup.kill", "1") {
+            // A threaded cgroup has threads, not processes, and can't be killed as a whole.
+            Err(Errno::OPNOTSUPP) => self.kill_threads(),
+            Err(Errno::NODEV) => Ok(()),
+            done => done.with_context(|| self.told("cgroup.kill")),
+        }
+    }
+
+    /// Kills the process of each thread, again for those that were forked meanwhile.
+    fn kill_threads(&self) -> Result<()> {
+        const ROUNDS: usize = 100;
+        for _ in 0..ROUNDS {
+            let text = file::read_if_there(&self.dir, "cgroup.threads")
+                .with_context(|| self.told("cgroup.threads"))?;
+            let threads = text.unwrap_or_default();
+            let threads =
+                threads.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?));
+            for thread in threads {
+                match rustix::process::kill_process(thread, rustix::process::Signal::KILL) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(errno) => return Err(errno).context("kill"),
+                }
+            }
+            if self.wait_empty(std::time::Duration::from_millis(100))? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// A cgroup that is gone has no process to do anything with.
