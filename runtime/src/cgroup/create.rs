@@ -154,7 +154,8 @@ fn check_type(layout: &Layout, plan: &Plan, cgroup: &Cgroup) -> Result<()> {
 fn make_threaded(path: &Path) {
     let Ok(dir) = directory(path) else { return };
     if file::read(&dir, "cgroup.type").is_ok_and(|kind| kind.trim_end() == "domain invalid") {
-        let _ = file::write(&dir, "cgroup.type", "threaded");
+        // Refused: the birth into it says so.
+        let _refused = file::write(&dir, "cgroup.type", "threaded");
     }
 }
 
@@ -189,7 +190,8 @@ fn enable_controllers(layout: &Layout, plan: &Plan, cgroup: &Cgroup) {
         let Ok(dir) = directory(&above) else { return };
         if file::write(&dir, "cgroup.subtree_control", &all.join(" ")).is_err() {
             for one in &all {
-                let _ = file::write(&dir, "cgroup.subtree_control", one);
+                // Not to be had: the limit that needs it says so when it is written.
+                let _refused = file::write(&dir, "cgroup.subtree_control", one);
             }
         }
     }
