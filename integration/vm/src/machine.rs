@@ -1,0 +1,144 @@
+//! The life of one machine: started, ready, its script run, its status brought back, gone.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{self, Scratch};
+use crate::cli::Request;
+use crate::image::Image;
+use crate::qemu::{Disk, Qemu};
+use crate::saved;
+
+/// Runs a script in a fresh machine, its output to ours; its exit status.
+pub fn run(image: &Image, request: &Request) -> Result<u8> {
+    let scratch = Scratch::new()?;
+    let results = match &request.results {
+        Some(folder) => folder.clone(),
+        None => scratch.path("results"),
+    };
+    fs::create_dir_all(&results).with_context(|| format!("make {}", results.display()))?;
+    run_into(image, request, &results, io::stdout(), io::stderr())
+}
+
+/// The same, with the output to two writers.
+pub fn run_into<O, E>(image: &Image, request: &Request, results: &Path, out: O, err: E) -> Result<u8>
+where
+    O: Write + Send + 'static,
+    E: Write + Send + 'static,
+{
+    let deadline = Instant::now() + request.timeout;
+    let script = results.join(".script");
+    fs::write(&script, &request.script).with_context(|| format!("write {}", script.display()))?;
+    let mut qemu = start(image, request, results)?;
+    let streams = send(&mut qemu, out, err)?;
+    let status = wait(&mut qemu, &streams, deadline);
+    if request.results.is_none() || status.is_ok() {
+        fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
+    }
+    status.or_else(|error| bail!("{error:#}; {}", qemu.keep_console()?))
+}
+
+fn start(image: &Image, request: &Request, results: &Path) -> Result<Qemu> {
+    if request.boot {
+        let mut qemu = Qemu::start(image, request.shape, Disk::Fresh, results, false)?;
+        wait_until_ready(&mut qemu, request.timeout)?;
+        return Ok(qemu);
+    }
+    let saved = saved::state(image, request.shape)?;
+    let mut qemu = Qemu::start(image, request.shape, Disk::Layer(&saved.disk), results, true)?;
+    qemu.monitor.restore(&saved.memory)?;
+    Ok(qemu)
+}
+
+/// Waits for the agent's word that the machine has booted.
+pub fn wait_until_ready(qemu: &mut Qemu, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let (said, word) = channel();
+    let control = qemu.ports[0].try_clone()?;
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(control).read_line(&mut line).map(|_| line);
+        // Nobody listens any more when the machine was given up.
+        said.send(read).ok();
+    });
+    loop {
+        match word.recv_timeout(Duration::from_millis(20)) {
+            Ok(Ok(line)) if line == "ready\n" => return Ok(()),
+            Ok(other) => bail!("the machine's agent said {other:?} instead of ready; {}", qemu.keep_console()?),
+            Err(RecvTimeoutError::Timeout) if qemu.is_over()? => bail!("it died while booting; {}", qemu.keep_console()?),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(_) => bail!("not booted after {} s; {}", timeout.as_secs(), qemu.keep_console()?),
+        }
+    }
+}
+
+/// Tells the agent to begin, and starts copying what its script says.
+fn send<O, E>(qemu: &mut Qemu, out: O, err: E) -> Result<[Receiver<Result<u8>>; 2]>
+where
+    O: Write + Send + 'static,
+    E: Write + Send + 'static,
+{
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("read the clock")?;
+    let token = format!("{:x}-{:x}", std::process::id(), now.as_nanos());
+    let time = format!("{}.{:03}", now.as_secs(), now.subsec_millis());
+    let [control, stdout, stderr] = &mut qemu.ports;
+    writeln!(control, "{token} {time} {}", cache::checkout().display()).context("speak to the machine's agent")?;
+    Ok([copy(stdout.try_clone()?, out, &token), copy(stderr.try_clone()?, err, &token)])
+}
+
+/// Copies a port until its end mark, "\0TOKEN STATUS\n".
+fn copy<W: Write + Send + 'static>(mut port: UnixStream, mut to: W, token: &str) -> Receiver<Result<u8>> {
+    let mark = format!("\0{token} ").into_bytes();
+    let (done, status) = channel();
+    thread::spawn(move || {
+        done.send(copy_until(&mut port, &mut to, &mark)).ok();
+    });
+    status
+}
+
+fn copy_until(port: &mut impl Read, to: &mut impl Write, mark: &[u8]) -> Result<u8> {
+    let mut held = Vec::new();
+    let mut chunk = [0; 65536];
+    loop {
+        let end = held.windows(mark.len()).position(|window| window == mark);
+        if let Some(at) = end.filter(|_| held.ends_with(b"\n")) {
+            to.write_all(&held[..at])?;
+            to.flush()?;
+            let status = std::str::from_utf8(&held[at + mark.len()..])?.trim();
+            return status.parse().with_context(|| format!("the agent's status {status:?}"));
+        }
+        // What could be the mark's beginning waits for more.
+        let sure = end.or_else(|| held.iter().rposition(|&byte| byte == 0)).unwrap_or(held.len());
+        let sure = if held.len() - sure > mark.len() && end.is_none() { held.len() } else { sure };
+        to.write_all(&held[..sure])?;
+        to.flush()?;
+        held.drain(..sure);
+        match port.read(&mut chunk)? {
+            0 => bail!("the machine is gone"),
+            n => held.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
+fn wait(qemu: &mut Qemu, streams: &[Receiver<Result<u8>>; 2], deadline: Instant) -> Result<u8> {
+    let mut status = 0;
+    for stream in streams {
+        status = loop {
+            match stream.recv_timeout(Duration::from_millis(20)) {
+                Ok(Ok(status)) => break status,
+                Ok(Err(_)) if qemu.is_over()? => bail!("the machine died before the script's end"),
+                Ok(Err(error)) => return Err(error),
+                Err(_) if Instant::now() > deadline => bail!("the script did not end in time"),
+                Err(_) => {}
+            }
+        };
+    }
+    Ok(status)
+}
