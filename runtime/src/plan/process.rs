@@ -183,7 +183,8 @@ impl Decided {
         if self.terminal {
             let socket = steps.slot(Slot::Console);
             let (rows, columns) = if self.size == (0, 0) { fallback } else { self.size };
-            steps.push(&Step::Console { socket, mount, rows, columns, uid: self.uid });
+            let keep_newlines = self.foreground;
+            steps.push(&Step::Console { socket, mount, keep_newlines, rows, columns, uid: self.uid });
         }
     }
 
