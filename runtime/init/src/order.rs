@@ -272,7 +272,7 @@ steps! {
     /// Asks the parent to run the hooks of the runtime's side, and waits.
     21 RunHooks {}
     /// Runs a hook as a child of this process.
-    22 Hook { /** `createContainer hook #0` */ name: &'a CStr, path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** Seconds, 0 for none. */ timeout: u64, }
+    22 Hook { /** `createContainer hook #0` */ name: &'a CStr, path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** With the HOME that was found for the program. */ home: bool, /** Seconds, 0 for none. */ timeout: u64, }
     /// Writes a kernel parameter: `path` below /proc/sys.
     23 Sysctl { path: &'a CStr, value: &'a [u8], }
     /// Makes what is at `path` read-only, if it is there.
