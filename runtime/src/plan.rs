@@ -208,7 +208,7 @@ impl<'a> Parts<'a> {
             personality: process::personality(linux, warnings),
             filter,
             hooks: hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?,
-            mounts: mounts::Decided::new(spec, linux, &spaces, options, &cgroup, warnings)?,
+            mounts: mounts::Decided::new(given, &spaces, &cgroup, warnings)?,
             cgroup,
             process,
             spaces,
