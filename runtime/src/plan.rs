@@ -208,7 +208,7 @@ impl<'a> Parts<'a> {
             personality: process::personality(linux, warnings),
             filter,
             hooks: hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?,
-            mounts: mounts::Decided::new(spec, linux, &spaces, options, &cgroup, warnings)?,
+            mounts: mounts::Decided::new(given, &spaces, &cgroup, warnings)?,
             cgroup,
             process,
             spaces,
@@ -269,8 +269,8 @@ impl<'a> Parts<'a> {
             steps.push(&Step::Procfs {});
         }
         sysctl::write(steps, linux, &self.spaces, facts)?;
-        self.mounts.seal(steps);
         self.process.console(steps, self.mounts.makes_dev, options.terminal_size);
+        self.mounts.seal(steps);
         rootfs::hide(steps, spec, linux, &self.spaces)?;
         rootfs::become_root(steps, linux, &self.spaces, options)?;
         if self.mounts.makes_dev {

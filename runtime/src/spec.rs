@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 pub use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
     LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
-    LinuxPersonalityDomain, LinuxResources, LinuxTimeOffset, Scheduler,
+    LinuxPersonalityDomain, LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,45 @@ pub struct Process {
     pub io_priority: Option<LinuxIOPriority>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+}
+
+/// `process.scheduler`; the crate's own names a flag otherwise than the specification.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct Scheduler {
+    pub policy: LinuxSchedulerPolicy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<SchedulerFlag>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period: Option<u64>,
+}
+
+/// An element of `process.scheduler.flags`, sched_setattr(2)
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum SchedulerFlag {
+    #[serde(rename = "SCHED_FLAG_RESET_ON_FORK")]
+    ResetOnFork,
+    #[serde(rename = "SCHED_FLAG_RECLAIM")]
+    Reclaim,
+    #[serde(rename = "SCHED_FLAG_DL_OVERRUN")]
+    DeadlineOverrun,
+    #[serde(rename = "SCHED_FLAG_KEEP_POLICY")]
+    KeepPolicy,
+    #[serde(rename = "SCHED_FLAG_KEEP_PARAMS")]
+    KeepParams,
+    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MIN")]
+    UtilClampMin,
+    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MAX")]
+    UtilClampMax,
 }
 
 /// `process.consoleSize`, in characters
@@ -186,8 +225,15 @@ pub fn load(bundle: &Path) -> Result<Spec> {
 /// # Errors
 /// As for [`load`].
 pub fn load_process(path: &Path) -> Result<Process> {
-    let text = read(path).with_context(|| format!("open {}", path.display()))?;
+    let text = read_any(path).with_context(|| format!("open {}", path.display()))?;
     parse(&text, &path.display().to_string())
+}
+
+/// What the caller names on the command line may be a pipe, too, and is waited for.
+fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(SIZE_LIMIT).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The bytes of a file that may be anything: a fifo would block, a device never ends.

@@ -2,7 +2,7 @@
 //! and reports what the kernel said. It is static, and all that most rootfs hold.
 //!
 //! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
-//! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `complain TEXT`, `cat`, `die`, `crowd N`,
+//! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `variables`, `complain TEXT`, `cat`, `die`, `crowd N`,
 //! `fork`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
 
 mod attempt;
@@ -26,6 +26,14 @@ fn main() -> ExitCode {
         "wait" => wait(),
         "exit" => return ExitCode::from(text.parse::<u8>().unwrap_or(99)),
         "print" => say(&text),
+        // And fails, so that a hook's words are told.
+        "variables" => {
+            say(&std::env::vars()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "));
+            return ExitCode::from(3);
+        }
         "complain" => eprintln!("{text}"),
         "overwrite" => overwrite(),
         "notify" => notify(&rest.join("\n")),

@@ -224,3 +224,16 @@ fn dev_is_left_alone_when_the_bundle_binds_its_own() {
         assert_eq!(before, after);
     });
 }
+
+#[test]
+fn unknown_letters_of_an_access_are_passed_over() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let node = json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666});
+        let rule = json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "wa"});
+        b.set("/linux/devices", json!([node])).push("/linux/resources/devices", rule);
+        let report = t.report(b.args(&["/probe", "try", "open-write", "/dev/kmsg"]));
+        assert_eq!(report[0]["errno"], "");
+    });
+}

@@ -276,3 +276,19 @@ fn many_execs_at_once_all_succeed() {
         }
     });
 }
+
+#[test]
+fn the_process_may_come_through_a_pipe() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let process = json!({"args": ["/probe", "print", "piped"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        let fifo = t.dir.join("process");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let (path, text) = (fifo.clone(), process.to_string());
+        let writer = std::thread::spawn(move || fs::write(path, text).unwrap());
+        let output = c.exec_with(&["--process", &fifo.to_string_lossy()], &[]).ok();
+        writer.join().unwrap();
+        assert_eq!(output.stdout, "piped\n");
+    });
+}

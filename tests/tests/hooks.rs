@@ -429,3 +429,34 @@ fn every_hook_of_the_runtime_is_told_the_pid_as_the_host_numbers_it() {
         assert_ne!(namespace(c.pid(), "net"), namespace("self", "net"));
     });
 }
+
+#[test]
+fn a_start_container_hook_without_env_has_the_programs_home() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.file("/etc/passwd", "root:x:0:0::/of/root:/x\n", 0o644).set("/process/env", json!(["A=1"]));
+        b.push("/hooks/startContainer", json!({"path": "/probe", "args": ["probe", "variables"]}));
+        let c = t.create(&b);
+        c.start();
+        c.wait_until("stopped");
+        assert!(c.stderr().contains("stdout: A=1 HOME=/of/root"), "{}", c.stderr());
+    });
+}
+
+#[test]
+fn a_start_container_hook_that_a_signal_ended_is_told_by_its_name() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.push("/hooks/startContainer", json!({"path": "/probe", "args": ["probe", "die"]}));
+        let c = t.create(&b);
+        c.start();
+        c.wait_until("stopped");
+        assert!(
+            c.stderr().contains("error running startContainer hook #0: signal: aborted"),
+            "{}",
+            c.stderr()
+        );
+    });
+}

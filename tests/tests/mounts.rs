@@ -415,3 +415,57 @@ fn without_a_cgroup_namespace_the_cgroup_mount_is_read_only_too() {
         assert_eq!(report[0]["errno"], "EROFS");
     });
 }
+
+#[test]
+fn access_times_of_a_bind_are_kept_unless_a_way_is_chosen() {
+    let cases = [
+        ("noatime", "ro", "noatime"),
+        ("noatime", "atime", "noatime"),
+        ("noatime", "norelatime", "noatime"),
+        ("noatime", "relatime", "relatime"),
+        ("noatime", "nodiratime", "nodiratime relatime"),
+        ("nodiratime", "strictatime", ""),
+        ("nodiratime", "dev", "nodiratime relatime"),
+    ];
+    rows(cases.map(|(s, o, e)| (format!("{s}, {o}"), (s, o, e))), |(source_has, option, expect)| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let source = b.beside("source");
+        fs::create_dir(&source).unwrap();
+        let _source = HostMount::new(&["-t", "tmpfs", "-o", source_has, "source"], &source);
+        b.mount("/data", "bind", &source.to_string_lossy(), &["bind", option]);
+        let mut times = options(&t.report(&b), "/data");
+        times.retain(|option| option.ends_with("atime"));
+        times.sort();
+        assert_eq!(times.join(" "), expect);
+    });
+}
+
+#[test]
+fn nosymfollow_is_never_locked_for_a_user_namespace() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let source = b.beside("source");
+        fs::create_dir(&source).unwrap();
+        let _source = HostMount::new(&["-t", "tmpfs", "-o", "nodev,nosymfollow", "source"], &source);
+        b.user_namespace();
+        b.mount("/data", "bind", &source.to_string_lossy(), &["bind", "ro"]);
+        let options = options(&t.report(&b), "/data");
+        let has = |name: &str| options.iter().any(|option| option == name);
+        assert!(has("ro") && has("nodev") && !has("nosymfollow"), "{options:?}");
+    });
+}
+
+#[test]
+fn a_destination_may_be_written_through_the_rootfs() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.mount("/data", "tmpfs", "one", &[]);
+        let through = b.inside("/data").join("two");
+        b.mount(&through.to_string_lossy(), "tmpfs", "two", &["noexec"]);
+        let options = options(&t.report(&b), "/data/two");
+        assert!(options.iter().any(|o| o == "noexec"), "{options:?}");
+    });
+}

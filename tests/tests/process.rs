@@ -336,3 +336,27 @@ fn the_session_keyring_is_the_containers_own() {
         assert!(!own(&["--no-new-keyring"]));
     });
 }
+
+#[test]
+fn an_ambient_capability_that_cannot_be_raised_is_warned_of() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.set("/process/capabilities/inheritable", json!(["CAP_KILL"]));
+        b.set("/process/capabilities/ambient", json!(["CAP_KILL", "CAP_CHOWN"]));
+        let output = t.run(&b).ok();
+        assert!(output.warns("can't raise ambient capability CAP_CHOWN: "), "{output:?}");
+        assert_eq!(status(&output.json(), "CapAmb"), "0000000000000020");
+    });
+}
+
+#[test]
+fn a_flag_of_the_scheduler_is_named_as_in_the_specification() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let flags = ["SCHED_FLAG_RESET_ON_FORK"];
+        b.set("/process/scheduler", json!({"policy": "SCHED_BATCH", "flags": flags}));
+        assert_eq!(t.report(&b)["policy"], "3");
+    });
+}

@@ -197,3 +197,32 @@ fn run_ends_with_128_and_the_number_of_the_signal_it_passed_on() {
         assert_eq!(t.entries(), 0);
     });
 }
+
+#[test]
+fn sigkill_without_a_pid_namespace_ends_those_who_outlived_their_init() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.without_namespace("pid").args(&["/probe", "crowd", "3"]);
+        let c = t.start(&b);
+        wait_for("all four", || c.stdout().matches("ready").count() == 4);
+        let pids = t.call(["ps", "-f", "json", &c.id]).ok().json();
+        let init = c.pid();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGKILL).unwrap();
+        c.wait_until("stopped");
+        c.kill("KILL").ok();
+        for pid in pids.as_array().unwrap() {
+            wait_for("the end of all", || !alive(pid.as_i64().unwrap() as i32));
+        }
+    });
+}
+
+#[test]
+fn what_asks_a_program_to_end_ends_a_created_container() {
+    rows(["TERM", "INT", "HUP", "QUIT"].map(|s| (s, s)), |signal| {
+        let t = Sandbox::new();
+        let c = t.create(&t.bundle());
+        c.kill(signal).ok();
+        c.wait_until("stopped");
+    });
+}

@@ -176,3 +176,79 @@ fn the_name_that_comes_with_the_master_is_the_containers() {
         assert_eq!(json!(name), described(&pty)["name"]);
     });
 }
+
+/// `run` with a terminal of the container's own, shown on stdout, while only stdin is a terminal.
+fn shown(t: &Sandbox, b: &Bundle) -> Output {
+    b.write();
+    let (_pty, slave) = Pty::open(24, 80);
+    let mut command = t.command();
+    command.arg("run").arg("-b").arg(&b.dir).arg(t.id()).stdin(slave);
+    t.finish(command)
+}
+
+#[test]
+fn newlines_in_the_foreground_are_those_of_the_program() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = bundle(&t);
+        b.args(&["/probe", "print", "one\ntwo"]);
+        // The program is quick: whoever changes its terminal only afterwards is often late.
+        for _ in 0..10 {
+            assert_eq!(shown(&t, &b).ok().stdout, "one\ntwo\n");
+        }
+    });
+}
+
+#[test]
+fn what_keeps_the_program_from_running_is_told_on_its_terminal() {
+    rows(
+        [
+            ("execve", ("exec /s: no such file or directory", None)),
+            (
+                "startContainer hook",
+                (
+                    "error running startContainer hook #0: exit status 3",
+                    Some(json!({"path": "/probe", "args": ["probe", "exit", "3"]})),
+                ),
+            ),
+        ],
+        |(text, hook)| {
+            let t = Sandbox::new();
+            let mut b = bundle(&t);
+            b.file("/s", "#!/nothing\n", 0o755).args(&["/s"]);
+            if let Some(hook) = hook {
+                b.push("/hooks/startContainer", hook);
+            }
+            let output = shown(&t, &b);
+            assert!(output.code != 0 && output.stdout.contains(text), "{output:?}");
+        },
+    );
+}
+
+#[test]
+fn what_keeps_an_exec_from_running_is_told_on_its_terminal() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.file("/s", "#!/nothing\n", 0o755).args(&["/probe", "wait"]);
+        let c = t.start(&b);
+        let (_pty, slave) = Pty::open(24, 80);
+        let mut command = t.command();
+        command.args(["exec", "-t", &c.id, "/s"]).stdin(slave);
+        let output = t.finish(command);
+        assert_eq!((output.code, output.stdout.trim()), (255, "exec /s: no such file or directory"));
+    });
+}
+
+#[test]
+fn a_read_only_dev_has_a_console() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = bundle(&t);
+        let dev = b.config["mounts"].as_array().unwrap().iter().position(|m| m["destination"] == "/dev");
+        b.push(&format!("/mounts/{}/options", dev.unwrap()), json!("ro"));
+        b.args(&["/probe", "try", "write", "/dev/x", "text"]);
+        let output = shown(&t, &b).ok().stdout;
+        assert!(output.contains("EROFS"), "{output}");
+    });
+}

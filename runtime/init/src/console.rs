@@ -11,6 +11,7 @@ use pintle_sys::fd::inherited;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, fstatfs, major, minor};
 use rustix::io::Errno;
+use rustix::termios::{OptionalActions, OutputModes};
 
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 const PTMX_INODE: u64 = 2;
@@ -19,7 +20,7 @@ const NULL_DEVICE: (u32, u32) = (1, 3);
 impl<'a> Init<'a> {
     /// A terminal of the container's own becomes its standard streams and controlling terminal.
     pub(crate) fn console(&mut self, step: &Step<'a>) -> Result {
-        let Step::Console { socket, mount, rows, columns, uid } = *step else {
+        let Step::Console { socket, mount, keep_newlines, rows, columns, uid } = *step else {
             return Err(Failure::new("console", Errno::INVAL));
         };
         let master = match &self.root {
@@ -42,6 +43,12 @@ impl<'a> Init<'a> {
                 ws_ypixel: 0,
             };
             rustix::termios::tcsetwinsize(&master, size).map_err(Failure::at("TIOCSWINSZ"))?;
+        }
+        if keep_newlines {
+            let mut attributes = rustix::termios::tcgetattr(&peer).map_err(Failure::at("TCGETS"))?;
+            attributes.output_modes -= OutputModes::ONLCR;
+            rustix::termios::tcsetattr(&peer, OptionalActions::Now, &attributes)
+                .map_err(Failure::at("TCSETS"))?;
         }
         fchown(&peer, Some(Uid::from_raw(uid)), None).map_err(Failure::at("fchown"))?;
         if mount {

@@ -3,7 +3,7 @@
 
 use crate::Init;
 use crate::failure::{Failure, Note, Result};
-use crate::order::Step;
+use crate::order::{Step, Strings};
 use core::ffi::CStr;
 use pintle_sys::exec::{List, execve, exit};
 use pintle_sys::fd::inherited;
@@ -78,12 +78,17 @@ impl Init<'_> {
                 return;
             }
             Outcome::Ended(status) => {
-                let (word, number) = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => (b"exit status ".as_slice(), code),
-                    (None, signal) => (b"signal ".as_slice(), signal.unwrap_or(0)),
+                let (code, signal) = (status.exit_status(), status.terminating_signal().unwrap_or(0));
+                let (word, number) = match (code, crate::program::describe_signal(signal)) {
+                    (Some(code), _) => ("exit status ", Some(code)),
+                    (None, Some(known)) => (known, None),
+                    (None, None) => ("signal ", Some(signal)),
                 };
-                note.push(word);
-                note.push_number(u64::from(number.unsigned_abs()));
+                note.push(if code.is_none() { b"signal: " } else { b"" });
+                note.push(word.as_bytes());
+                if let Some(number) = number {
+                    note.push_number(u64::from(number.unsigned_abs()));
+                }
             }
         }
         let [out, err] = said;
@@ -98,7 +103,7 @@ impl Init<'_> {
         step: &Step<'_>,
         [out, err]: [BorrowedFd<'_>; 2],
     ) -> core::result::Result<(), Errno> {
-        let Step::Hook { path, arguments, environment, .. } = *step else { return Err(Errno::INVAL) };
+        let Step::Hook { path, arguments, environment, home, .. } = *step else { return Err(Errno::INVAL) };
         if let (Some(root), false) = (&self.root, self.entered) {
             rustix::process::fchdir(root)?;
             rustix::process::umask(self.umask);
@@ -109,14 +114,15 @@ impl Init<'_> {
         }
         rustix::stdio::dup2_stdout(out)?;
         rustix::stdio::dup2_stderr(err)?;
-        let mut lists = [None, None];
-        for (slot, strings) in lists.iter_mut().zip([arguments, environment]) {
-            let list = slot.insert(List::with_capacity(strings.iter().count())?);
-            strings.iter().try_for_each(|string| list.push(string))?;
-        }
-        let [Some(arguments), Some(environment)] = &lists else { return Err(Errno::INVAL) };
-        Err(execve(path, arguments, environment))
+        let home = self.home.variable().filter(|_| home);
+        Err(execve(path, &list(arguments, None)?, &list(environment, home)?))
     }
+}
+
+fn list<'a>(strings: Strings<'a>, more: Option<&'a CStr>) -> core::result::Result<List<'a>, Errno> {
+    let mut list = List::with_capacity(strings.iter().count() + 1)?;
+    strings.iter().chain(more).try_for_each(|string| list.push(string))?;
+    Ok(list)
 }
 
 /// How a hook ended.

@@ -235,12 +235,13 @@ fn same_mode(context: BorrowedFd<'_>, covered: BorrowedFd<'_>) -> Result {
 }
 
 /// runc's rule for flags on a bind: exactly those asked for and, where the kernel has locked the source's, all that
-/// were not cleared by name.
+/// were not cleared by name. The kernel never locks nosymfollow.
 pub fn change_attributes(tree: BorrowedFd<'_>, set: u64, clear: u64, clear_explicit: u64) -> Result {
     let exact = Attributes { set, clear: clear | clear_explicit, ..Attributes::default() };
     match set_attributes(tree, false, &exact) {
         Err(Errno::PERM) => {
-            let kept = Attributes { set, clear: clear_explicit, ..Attributes::default() };
+            let clear = clear & pintle_sys::mount::NOSYMFOLLOW | clear_explicit;
+            let kept = Attributes { set, clear, ..Attributes::default() };
             set_attributes(tree, false, &kept).map_err(Failure::at("mount_setattr"))
         }
         other => other.map_err(Failure::at("mount_setattr")),

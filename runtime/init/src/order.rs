@@ -9,7 +9,7 @@ use core::ffi::CStr;
 /// First bytes of every order.
 const MAGIC: u32 = 0x6c74_6e70;
 /// Changes with every change of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The buffer does not hold what its length and tags promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +272,7 @@ steps! {
     /// Asks the parent to run the hooks of the runtime's side, and waits.
     21 RunHooks {}
     /// Runs a hook as a child of this process.
-    22 Hook { /** `createContainer hook #0` */ name: &'a CStr, path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** Seconds, 0 for none. */ timeout: u64, }
+    22 Hook { /** `createContainer hook #0` */ name: &'a CStr, path: &'a CStr, arguments: Strings<'a>, environment: Strings<'a>, /** With the HOME that was found for the program. */ home: bool, /** Seconds, 0 for none. */ timeout: u64, }
     /// Writes a kernel parameter: `path` below /proc/sys.
     23 Sysctl { path: &'a CStr, value: &'a [u8], }
     /// Makes what is at `path` read-only, if it is there.
@@ -288,7 +288,7 @@ steps! {
     /// The rootfs becomes `/` of this process only (no mount namespace).
     29 Chroot {}
     /// A terminal of the container's own; its master goes through the socket.
-    30 Console { socket: u32, /** Bind it at /dev/console. */ mount: bool, rows: u32, columns: u32, uid: u32, }
+    30 Console { socket: u32, /** Bind it at /dev/console. */ mount: bool, /** Newlines come out as they are: the caller's terminal makes lines of them. */ keep_newlines: bool, rows: u32, columns: u32, uid: u32, }
     /// The standard streams belong to the user.
     31 Stdio { uid: u32, /** Files and terminals stay whose they are: they are the caller's own. */ only_pipes: bool, }
     /// Sends a pidfd of this process through the socket, with `word` as data.

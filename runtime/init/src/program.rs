@@ -36,7 +36,7 @@ impl Home {
     }
 
     /// The variable, if it was found.
-    fn variable(&self) -> Option<&CStr> {
+    pub fn variable(&self) -> Option<&CStr> {
         let with_nul = self.bytes.get(..=self.length).filter(|_| self.length > 0)?;
         CStr::from_bytes_with_nul(with_nul).ok()
     }
@@ -65,6 +65,7 @@ impl<'a> Init<'a> {
 
     /// Blocks until `start` opens the other end, and tells it that it did.
     pub(crate) fn await_start(&mut self, fifo: u32) -> Result {
+        pintle_sys::signal::end_when_asked().map_err(Failure::at("rt_sigaction"))?;
         let writer = self.reopen(self.descriptor(fifo)?.as_raw_fd(), OFlags::WRONLY)?;
         self.proc = None;
         rustix::io::write(&writer, b"0").map_err(Failure::at("write exec fifo"))?;
@@ -221,4 +222,23 @@ pub fn describe(errno: Errno) -> &'static str {
         Errno::TIMEDOUT => "timed out",
         _ => "failed",
     }
+}
+
+/// What commonly ends a process, in words.
+pub fn describe_signal(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        6 => "aborted",
+        8 => "floating point exception",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        31 => "bad system call",
+        _ => return None,
+    })
 }

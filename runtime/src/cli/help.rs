@@ -28,7 +28,7 @@ host has. Without \"-b\" the bundle is the current directory.";
 pub fn version() -> String {
     let commit = option_env!("PINTLE_COMMIT").unwrap_or("unknown");
     let own = env!("CARGO_PKG_VERSION");
-    format!("runc version {RUNC_VERSION}\npintle version {own}\ncommit: {commit}\nspec: {SPEC_VERSION}\n")
+    format!("runc version {RUNC_VERSION}\ncommit: {commit}\nspec: {SPEC_VERSION}\npintle version {own}\n")
 }
 
 /// The help of the whole program.
@@ -96,9 +96,9 @@ mod tests {
         let version = version();
         let lines: Vec<_> = version.lines().collect();
         assert_eq!(lines[0], "runc version 1.5.0");
-        assert!(lines[1].starts_with("pintle version "));
-        assert!(lines[2].starts_with("commit: "));
-        assert_eq!(lines[3], "spec: 1.3.0");
+        assert!(lines[1].starts_with("commit: "));
+        assert_eq!(lines[2], "spec: 1.3.0");
+        assert!(lines[3].starts_with("pintle version "));
     }
 
     #[test]

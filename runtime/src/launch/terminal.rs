@@ -69,6 +69,18 @@ impl Foreground {
         self.console.as_ref().map(|(_, theirs)| theirs.as_fd())
     }
 
+    /// What a process said before it ended without having become the program.
+    pub fn last_words(self) {
+        if let Some((ours, theirs)) = self.console {
+            drop(theirs);
+            // It may have ended before it had a terminal: then there are no words.
+            if let Ok(mut terminal) = Terminal::receive(&ours) {
+                terminal.drain();
+            }
+        }
+        self.streams.into_relays().iter_mut().for_each(Relay::drain);
+    }
+
     /// Stays until the program ends; returns runc's exit status for it.
     ///
     /// # Errors
@@ -215,10 +227,6 @@ impl Terminal {
         let (_, master) = pintle_init::channel::receive(socket, &mut name).context("receive the terminal")?;
         let Some(master) = master else { crate::bail!("init sent no terminal") };
         fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK).context("fcntl")?;
-        // The caller's terminal makes lines of newlines already.
-        let mut attributes = termios::tcgetattr(&master).context("tcgetattr")?;
-        attributes.output_flags &= !OutputFlags::ONLCR;
-        termios::tcsetattr(&master, SetArg::TCSANOW, &attributes).context("tcsetattr")?;
         Ok(Self {
             master,
             pending: Vec::new(),

@@ -228,7 +228,13 @@ impl Birth<'_> {
         let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.as_ref().map(Cgroup::fd))
             .context(phrase::START_PROCESS)?;
         log::phase("clone");
-        let child = self.serve(child)?;
+        let child = match self.serve(child) {
+            Ok(child) => child,
+            Err(error) => {
+                foreground.into_iter().for_each(Foreground::last_words);
+                return Err(error);
+            }
+        };
         log::phase("program");
         if let Err(error) = self.finish(&child) {
             spawn::end(&child);

@@ -123,8 +123,12 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         },
     );
     let child = match served {
-        Err(error) if error.kind() == Kind::Program && !options.detach => return Ok(create::NOT_EXECUTED),
-        other => other?,
+        Ok(child) => child,
+        Err(error) => {
+            foreground.into_iter().for_each(Foreground::last_words);
+            let told = error.kind() == Kind::Program && !options.detach;
+            return if told { Ok(create::NOT_EXECUTED) } else { Err(error) };
+        }
     };
     if let Some(path) = &options.pid_file {
         create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(&child))?;

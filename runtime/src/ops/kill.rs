@@ -25,14 +25,18 @@ fn send(container: &Container, signal: i32) -> Result<()> {
     if container.state.creating && container.state.pid == 0 {
         return Err(Error::not_running());
     }
-    let Some(init) = container.init()? else { return Err(Error::not_running()) };
+    let init = container.init()?;
     let shares_pids = !container.state.saved.own_pids;
     if signal == SIGKILL && shares_pids {
-        // Nobody but the cgroup knows all processes, and none must be left.
-        if let Some(cgroup) = container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten() {
+        // Nobody but the cgroup knows all processes, and none must be left: they may have outlived their init.
+        let cgroup = container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten();
+        if let Some(cgroup) = cgroup
+            && (init.is_some() || cgroup.events()?.is_some_and(|events| events.populated))
+        {
             return cgroup.kill();
         }
     }
+    let Some(init) = init else { return Err(Error::not_running()) };
     match pintle_sys::signal::send(init.as_fd(), signal) {
         Err(rustix::io::Errno::SRCH) => Err(Error::not_running()),
         other => other.context("unable to signal init"),

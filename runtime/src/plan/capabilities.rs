@@ -46,7 +46,14 @@ impl Sets {
             ambient: read(&written.ambient),
         };
         // capset(2) refuses an effective capability that is not permitted; the kernel never raises such an ambient one.
-        sets.ambient &= sets.permitted & sets.inheritable;
+        let raisable = sets.permitted & sets.inheritable;
+        let mut lost: Vec<_> =
+            caps::all().into_iter().filter(|one| sets.ambient & !raisable & one.bitmask() != 0).collect();
+        lost.sort_by_key(caps::Capability::bitmask);
+        warnings.extend(
+            lost.iter().map(|one| format!("can't raise ambient capability {one}: operation not permitted")),
+        );
+        sets.ambient &= raisable;
         if !ignored.is_empty() {
             ignored.sort();
             ignored.dedup();
@@ -83,7 +90,10 @@ mod tests {
         assert_eq!((sets.bounding, sets.permitted, sets.ambient), (1 << 5, 1 << 5, 0));
         assert_eq!(
             warnings,
-            ["ignoring unknown or unavailable capabilities: [CAP_FOO CAP_SYS_ADMIN cap_chown]"]
+            [
+                "can't raise ambient capability CAP_KILL: operation not permitted",
+                "ignoring unknown or unavailable capabilities: [CAP_FOO CAP_SYS_ADMIN cap_chown]"
+            ]
         );
     }
 }

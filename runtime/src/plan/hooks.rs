@@ -65,12 +65,12 @@ impl Decided {
 
     /// createContainer: init's children, still with the host's view of paths.
     pub fn create_container(&self, steps: &mut Steps) -> Result<()> {
-        push(steps, &self.create_container, "createContainer", &Texts::default())
+        push(steps, &self.create_container, "createContainer", None)
     }
 
     /// startContainer: as the user's program would run, with its environment unless they bring one.
     pub fn start_container(&self, steps: &mut Steps, environment: &Texts) -> Result<()> {
-        push(steps, &self.start_container, "startContainer", environment)
+        push(steps, &self.start_container, "startContainer", Some(environment))
     }
 }
 
@@ -87,7 +87,8 @@ fn checked(list: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<Hook>> {
     Ok(list)
 }
 
-fn push(steps: &mut Steps, hooks: &[Hook], kind: &str, inherited: &Texts) -> Result<()> {
+fn push(steps: &mut Steps, hooks: &[Hook], kind: &str, inherited: Option<&Texts>) -> Result<()> {
+    let nothing = Texts::default();
     for (n, hook) in hooks.iter().enumerate() {
         let place = format!("hooks.{kind}[{n}]");
         let path = hook.path().to_string_lossy();
@@ -101,7 +102,8 @@ fn push(steps: &mut Steps, hooks: &[Hook], kind: &str, inherited: &Texts) -> Res
             name: &c_string(&format!("{kind} hook #{n}"), &place)?,
             path: &c_string(&path, &format!("{place}.path"))?,
             arguments: Texts::new(arguments.iter().map(String::as_str), &format!("{place}.args"))?.strings(),
-            environment: own.as_ref().unwrap_or(inherited).strings(),
+            environment: own.as_ref().or(inherited).unwrap_or(&nothing).strings(),
+            home: own.is_none() && inherited.is_some(),
             timeout: hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0),
         });
     }

@@ -3,10 +3,10 @@
 
 use super::namespaces::{self, Decided as Spaces, IdMaps};
 use super::steps::{Slot, Steps, Texts, c_string, words};
-use super::{Options, cgroup};
+use super::{Given, cgroup};
 use crate::bail;
 use crate::error::{Context, Error, Result};
-use crate::spec::{Linux, Mount, Spec};
+use crate::spec::{Linux, Mount};
 use pintle_init::order::{Numbers, Place, Step};
 use pintle_sys::mount as attribute;
 use std::ffi::CString;
@@ -24,6 +24,8 @@ enum Effect {
     Clear(u64),
     /// One of the ways to keep access times, which exclude each other.
     Atime(u64),
+    /// Not that way, if it was chosen before; of a whole tree, the kernel's usual way.
+    NotAtime(u64),
 }
 
 /// Options that are attributes; each also with an `r` in front, for the whole tree.
@@ -43,9 +45,9 @@ const ATTRIBUTES: [(&str, Effect); 18] = [
     ("noatime", Effect::Atime(attribute::NOATIME)),
     ("strictatime", Effect::Atime(attribute::STRICTATIME)),
     ("relatime", Effect::Atime(attribute::RELATIME)),
-    ("atime", Effect::Atime(attribute::RELATIME)),
-    ("norelatime", Effect::Atime(attribute::RELATIME)),
-    ("nostrictatime", Effect::Atime(attribute::RELATIME)),
+    ("atime", Effect::NotAtime(attribute::NOATIME)),
+    ("norelatime", Effect::NotAtime(attribute::RELATIME)),
+    ("nostrictatime", Effect::NotAtime(attribute::STRICTATIME)),
 ];
 
 /// Options of a file system as a whole: what mount(2) has as flags and fsconfig(2) as words.
@@ -123,6 +125,14 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// A destination that is written as a path of the host's, through the rootfs, means what is below it, as with runc.
+fn below(path: &str, rootfs: &std::path::Path) -> String {
+    match std::path::Path::new(path).strip_prefix(rootfs) {
+        Ok(rest) if rootfs != std::path::Path::new("/") => format!("/{}", rest.to_string_lossy()),
+        _ => path.to_owned(),
+    }
+}
+
 /// The options of one mount, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Read {
@@ -133,7 +143,10 @@ struct Read {
     id_map_recursive: bool,
     set: u64,
     clear: u64,
+    /// A way to keep access times was chosen: it is in `set`.
     atime_given: bool,
+    /// Something was said of the attributes, be it without effect.
+    attributes_given: bool,
     tree_set: u64,
     tree_clear: u64,
     propagation: Vec<u32>,
@@ -148,16 +161,35 @@ impl Read {
         read
     }
 
+    fn attribute(&mut self, effect: Effect) {
+        self.attributes_given = true;
+        match effect {
+            Effect::Atime(_) => self.atime_given = true,
+            Effect::NotAtime(way) if self.atime_given && self.set & attribute::ATIME == way => {
+                self.atime_given = false;
+            }
+            Effect::NotAtime(_) => return,
+            Effect::Set(_) | Effect::Clear(_) => {}
+        }
+        apply(effect, &mut self.set, &mut self.clear);
+    }
+
+    fn tree_attribute(&mut self, effect: Effect) {
+        if matches!(effect, Effect::Atime(_) | Effect::NotAtime(_)) {
+            self.tree_clear |= attribute::ATIME;
+        }
+        apply(effect, &mut self.tree_set, &mut self.tree_clear);
+    }
+
     fn option(&mut self, option: &str) {
         let attribute =
             |name: &str| ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect);
         if let Some(effect) = attribute(option) {
-            self.atime_given |= matches!(effect, Effect::Atime(_));
-            apply(effect, &mut self.set, &mut self.clear);
+            self.attribute(effect);
         } else if let Some(flags) = propagation(option) {
             self.propagation.push(flags);
         } else if let Some(effect) = option.strip_prefix('r').and_then(attribute) {
-            apply(effect, &mut self.tree_set, &mut self.tree_clear);
+            self.tree_attribute(effect);
         } else if let Some((_, word)) = SUPERBLOCK.iter().find(|(known, _)| *known == option) {
             self.superblock.extend(*word);
         } else {
@@ -178,9 +210,25 @@ fn apply(effect: Effect, set: &mut u64, clear: &mut u64) {
     match effect {
         Effect::Set(bits) => (*set, *clear) = (*set | bits, *clear & !bits),
         Effect::Clear(bits) => (*set, *clear) = (*set & !bits, *clear | bits),
-        Effect::Atime(value) => {
-            (*set, *clear) = (*set & !attribute::ATIME | value, *clear | attribute::ATIME)
-        }
+        Effect::Atime(value) => *set = *set & !attribute::ATIME | value,
+        Effect::NotAtime(_) => *set &= !attribute::ATIME,
+    }
+}
+
+/// What a bind changes of its source's attributes. Access times are kept unless a way to keep them was chosen; then all
+/// of it is as chosen. mount(2) with MS_REMOUNT | MS_BIND
+struct BindChange {
+    /// Cleared where the kernel lets us.
+    clear: u64,
+    /// Cleared, or it is an error.
+    clear_explicit: u64,
+}
+
+impl BindChange {
+    fn new(read: &Read) -> Self {
+        let atime = read.atime_given || read.set & attribute::NODIRATIME != 0;
+        let times = if atime { attribute::ATIME | attribute::NODIRATIME & !read.set } else { 0 };
+        Self { clear: S_RW & !read.set, clear_explicit: read.clear & S_RW | times }
     }
 }
 
@@ -256,6 +304,7 @@ impl Target {
 /// What a mount's meaning depends on.
 struct Around<'a> {
     bundle: &'a std::path::Path,
+    rootfs: &'a std::path::Path,
     linux: &'a Linux,
     /// What a cgroup mount shows when it has to be a bind.
     cgroup: &'a str,
@@ -279,14 +328,13 @@ pub struct Decided {
 
 impl Decided {
     /// Decides each mount in its order.
-    pub fn new(
-        spec: &Spec,
-        linux: &Linux,
+    pub(super) fn new(
+        given: Given<'_>,
         spaces: &Spaces,
-        options: &Options,
         cgroup: &cgroup::Plan,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
+        let Given { spec, linux, options, facts, .. } = given;
         let mut decided = Self {
             mounts: Vec::new(),
             seals: Vec::new(),
@@ -299,6 +347,7 @@ impl Decided {
         let own = options.cgroup_mount.join(own.strip_prefix("/").unwrap_or(own));
         let around = Around {
             bundle: &options.bundle,
+            rootfs: &facts.rootfs,
             linux,
             cgroup: &own.to_string_lossy(),
             has_cgroup_namespace: spaces.has(namespaces::CGROUP),
@@ -321,7 +370,7 @@ impl Decided {
     }
 
     fn add_notify(&mut self, directory: &str) -> Result<()> {
-        let read = Read { bind: true, set: attribute::RDONLY, ..Read::default() };
+        let read = Read { bind: true, set: attribute::RDONLY, attributes_given: true, ..Read::default() };
         let target = Target::new("/run/notify", &read, 0, false)?;
         let source = c_string(directory, "notify socket")?;
         self.mounts.push((One::Bind { source, read, only_proc: false, id_map: None }, target));
@@ -329,7 +378,7 @@ impl Decided {
     }
 
     fn add(&mut self, mount: &Mount, destination: &str, around: &Around<'_>) -> Result<()> {
-        let path = clean(destination);
+        let path = below(&clean(destination), around.rootfs);
         let kind = mount.kind.as_deref().unwrap_or_default();
         let source = mount.source.as_deref().unwrap_or_default();
         let read = Read::new(mount.options.as_deref().unwrap_or_default());
@@ -455,14 +504,14 @@ impl Decided {
                         maps.push(map.clone());
                         steps.slot(Slot::MountMap(maps.len() - 1))
                     });
-                    let atime = if read.atime_given { attribute::ATIME } else { 0 };
+                    let BindChange { clear, clear_explicit } = BindChange::new(read);
                     steps.push(&Step::Bind {
                         source,
                         recursive: read.recursive,
-                        change: read.set | read.clear != 0,
+                        change: read.attributes_given,
                         set: read.set,
-                        clear: S_RW & !read.set | atime,
-                        clear_explicit: read.clear,
+                        clear,
+                        clear_explicit,
                         only_proc: *only_proc,
                         id_map: map.unwrap_or(0),
                         id_map_recursive: read.id_map_recursive,
@@ -549,6 +598,37 @@ mod tests {
             ("x", "/x"),
         ] {
             assert_eq!(clean(path), expect, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_through_the_rootfs_is_one_below_it() {
+        for (path, rootfs, expect) in [
+            ("/b/rootfs/mnt/x", "/b/rootfs", "/mnt/x"),
+            ("/b/rootfs", "/b/rootfs", "/"),
+            ("/b/rootfs2/x", "/b/rootfs", "/b/rootfs2/x"),
+            ("/mnt", "/", "/mnt"),
+        ] {
+            assert_eq!(below(path, rootfs.as_ref()), expect, "{path}");
+        }
+    }
+
+    #[test]
+    fn access_times_of_a_bind_are_kept_unless_a_way_is_chosen() {
+        let times = attribute::ATIME | attribute::NODIRATIME;
+        for (options, set, clear) in [
+            (&["ro"][..], attribute::RDONLY, 0),
+            (&["atime"], 0, 0),
+            (&["noatime", "atime"], 0, 0),
+            (&["diratime"], 0, 0),
+            (&["relatime"], 0, times),
+            (&["noatime"], attribute::NOATIME, times),
+            (&["nodiratime"], attribute::NODIRATIME, attribute::ATIME),
+        ] {
+            let read = read(options);
+            let change = BindChange::new(&read);
+            assert_eq!((read.set, change.clear_explicit), (set, clear), "{options:?}");
+            assert!(read.attributes_given, "{options:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::steps::{Slot, Steps, Texts, c_string, words};
 use crate::bail;
 use crate::error::{Result, phrase};
 use crate::host::Host;
-use crate::spec::{Linux, Process, User};
+use crate::spec::{Linux, Process, Scheduler, SchedulerFlag, User};
 use oci_spec::runtime as oci;
 use pintle_init::order::{Numbers, Step};
 use std::ffi::CString;
@@ -76,7 +76,7 @@ pub struct Decided {
     apparmor: Option<String>,
     selinux: Option<String>,
     io_priority: Option<(u32, u32)>,
-    scheduler: Option<oci::Scheduler>,
+    scheduler: Option<Scheduler>,
     /// The program gets a terminal.
     pub terminal: bool,
     /// The caller stays and shares its own standard streams.
@@ -183,7 +183,8 @@ impl Decided {
         if self.terminal {
             let socket = steps.slot(Slot::Console);
             let (rows, columns) = if self.size == (0, 0) { fallback } else { self.size };
-            steps.push(&Step::Console { socket, mount, rows, columns, uid: self.uid });
+            let keep_newlines = self.foreground;
+            steps.push(&Step::Console { socket, mount, keep_newlines, rows, columns, uid: self.uid });
         }
     }
 
@@ -366,26 +367,27 @@ fn io_priority(priority: &oci::LinuxIOPriority) -> Result<(u32, u32)> {
     }
 }
 
-fn checked_scheduler(scheduler: oci::Scheduler) -> Result<oci::Scheduler> {
+fn checked_scheduler(scheduler: Scheduler) -> Result<Scheduler> {
     use oci::LinuxSchedulerPolicy as P;
-    let policy = scheduler.policy();
-    let nice = scheduler.nice().unwrap_or(0);
+    let policy = scheduler.policy;
+    let nice = scheduler.nice.unwrap_or(0);
     if matches!(policy, P::SchedOther | P::SchedBatch) && !(-20..=19).contains(&nice) {
         bail!("invalid scheduler.nice: {nice} when scheduler.policy is {policy}");
     }
-    if scheduler.priority().unwrap_or(0) != 0 && !matches!(policy, P::SchedFifo | P::SchedRr) {
+    if scheduler.priority.unwrap_or(0) != 0 && !matches!(policy, P::SchedFifo | P::SchedRr) {
         bail!("scheduler.priority can only be specified for SchedFIFO or SchedRR policy");
     }
-    let deadline = [scheduler.runtime(), scheduler.deadline(), scheduler.period()];
+    let deadline = [scheduler.runtime, scheduler.deadline, scheduler.period];
     if deadline.iter().any(|value| value.unwrap_or(0) != 0) && !matches!(policy, P::SchedDeadline) {
         bail!("scheduler runtime/deadline/period can only be specified for SchedDeadline policy");
     }
     Ok(scheduler)
 }
 
-fn scheduler_step(scheduler: &oci::Scheduler) -> Step<'static> {
-    use oci::{LinuxSchedulerFlag as F, LinuxSchedulerPolicy as P};
-    let policy = match scheduler.policy() {
+fn scheduler_step(scheduler: &Scheduler) -> Step<'static> {
+    use SchedulerFlag as F;
+    use oci::LinuxSchedulerPolicy as P;
+    let policy = match scheduler.policy {
         P::SchedOther => 0,
         P::SchedFifo => 1,
         P::SchedRr => 2,
@@ -394,26 +396,26 @@ fn scheduler_step(scheduler: &oci::Scheduler) -> Step<'static> {
         P::SchedIdle => 5,
         P::SchedDeadline => 6,
     };
-    let flags = scheduler.flags().iter().flatten().fold(0, |flags, flag| {
+    let flags = scheduler.flags.iter().flatten().fold(0, |flags, flag| {
         flags
             | match flag {
-                F::SchedResetOnFork => 0x01,
-                F::SchedFlagReclaim => 0x02,
-                F::SchedFlagDLOverrun => 0x04,
-                F::SchedFlagKeepPolicy => 0x08,
-                F::SchedFlagKeepParams => 0x10,
-                F::SchedFlagUtilClampMin => 0x20,
-                F::SchedFlagUtilClampMax => 0x40,
+                F::ResetOnFork => 0x01,
+                F::Reclaim => 0x02,
+                F::DeadlineOverrun => 0x04,
+                F::KeepPolicy => 0x08,
+                F::KeepParams => 0x10,
+                F::UtilClampMin => 0x20,
+                F::UtilClampMax => 0x40,
             }
     });
     Step::Scheduler {
         policy,
         flags,
-        nice: scheduler.nice().unwrap_or(0),
-        priority: scheduler.priority().and_then(|priority| u32::try_from(priority).ok()).unwrap_or(0),
-        runtime: scheduler.runtime().unwrap_or(0),
-        deadline: scheduler.deadline().unwrap_or(0),
-        period: scheduler.period().unwrap_or(0),
+        nice: scheduler.nice.unwrap_or(0),
+        priority: scheduler.priority.and_then(|priority| u32::try_from(priority).ok()).unwrap_or(0),
+        runtime: scheduler.runtime.unwrap_or(0),
+        deadline: scheduler.deadline.unwrap_or(0),
+        period: scheduler.period.unwrap_or(0),
     }
 }
 

@@ -151,6 +151,7 @@ mod tests {
                 path: c"/h",
                 arguments: texts.strings(),
                 environment: Strings(&[]),
+                home: true,
                 timeout: 7,
             },
             Step::Identity { uid: 1, gid: 2, groups: Numbers(&groups), set_groups: true },

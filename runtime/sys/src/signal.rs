@@ -22,6 +22,7 @@ const SIGPIPE: usize = 13;
 const SIGCHLD: usize = 17;
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
+const SA_RESTORER: u64 = 0x0400_0000;
 
 /// Gives every signal its default action again: what the caller ignores is not the container's choice, sigaction(2).
 pub fn default_all() {
@@ -44,11 +45,29 @@ pub fn prepare() -> Result<(), Errno> {
 
 fn set(signal: usize, handler: u64) -> Result<(), Errno> {
     // handler, flags, restorer, mask.
-    let action: [u64; 4] = [handler, 0, 0, 0];
-    // SAFETY: the kernel reads one `struct kernel_sigaction` (32 bytes) that outlives the call; neither SIG_DFL nor
-    // SIG_IGN runs code of this program.
+    // The kernel delivers nothing to a handler without a restorer; `end`, the only one, never returns to it.
+    let action: [u64; 4] = [handler, SA_RESTORER, handler, 0];
+    // SAFETY: the kernel reads one `struct kernel_sigaction` (32 bytes) that outlives the call; SIG_DFL and SIG_IGN run
+    // no code of this program, and `end` makes one system call that ends the process.
     unsafe { syscall(RT_SIGACTION, [signal, &raw const action as usize, 0, 8, 0, 0]) }?;
     Ok(())
+}
+
+/// Ends this process on what asks a program to end. The first process of a pid namespace does not see such signals at
+/// all unless it handles them, pid_namespaces(7). execve(2) gives them their default action again.
+///
+/// # Errors
+/// None in practice.
+pub fn end_when_asked() -> Result<(), Errno> {
+    let handler = end as extern "C" fn(i32) as usize as u64;
+    ASKS_TO_END.into_iter().try_for_each(|signal| set(signal, handler))
+}
+
+/// SIGHUP, SIGINT, SIGQUIT, SIGTERM
+const ASKS_TO_END: [usize; 4] = [1, 2, 3, 15];
+
+extern "C" fn end(signal: i32) {
+    crate::exec::exit((128 + signal) as u8)
 }
 
 /// Sends signal `number`, of any kind, or 0 to look only, pidfd_send_signal(2).
