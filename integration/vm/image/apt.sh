@@ -8,3 +8,4 @@ apt=(
 	--aptopt='Acquire::Languages "none"'
 	--aptopt='APT::Install-Recommends "false"'
 )
+"$(dirname "${BASH_SOURCE[0]}")/../../../.ci/need" mmdebstrap mmdebstrap

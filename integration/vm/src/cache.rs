@@ -8,12 +8,16 @@ use anyhow::{Context, Result};
 
 /// The checkout that this program was built from.
 pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the package lies two folders below the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the package lies two folders below the checkout")
 }
 
 /// The cache's path below `name`.
 pub fn path(name: &str) -> PathBuf {
-    let base = std::env::var_os("PINTLE_VM_CACHE").map_or_else(|| checkout().join("target/vm"), PathBuf::from);
+    let base =
+        std::env::var_os("PINTLE_VM_CACHE").map_or_else(|| checkout().join("target/vm"), PathBuf::from);
     base.join(name)
 }
 

@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
+use crate::suite::{Place, Run, Subject, Suite};
+
 /// What was asked.
 pub enum Command {
     Build,
     Run(Request),
+    Suite(Run),
+    /// Write docs/conformance.md.
+    Conformance,
 }
 
 /// One script for one machine.
@@ -70,7 +75,27 @@ impl Init {
 pub fn parse() -> Command {
     match command().get_matches().remove_subcommand().expect("clap asks for a subcommand") {
         (name, _) if name == "build" => Command::Build,
-        (_, matches) => Command::Run(request(matches)),
+        (name, matches) if name == "run" => Command::Run(request(matches)),
+        (name, matches) if name == "suite" => Command::Suite(suite(matches)),
+        _ => Command::Conformance,
+    }
+}
+
+fn suite(mut matches: ArgMatches) -> Run {
+    let mut word = |name: &str| matches.remove_one::<String>(name);
+    let subject = Subject {
+        suite: if word("suite").as_deref() == Some("pintle") { Suite::Pintle } else { Suite::Runc },
+        runtime: word("runtime").expect("has a default"),
+        driver: word("driver").expect("has a default"),
+        user: word("user").filter(|user| user != "root"),
+        place: if matches.get_flag("native") { Place::Native } else { Place::Machine },
+    };
+    Run {
+        subject,
+        shape: shape(&matches),
+        machines: *matches.get_one::<u32>("machines").expect("has a default") as usize,
+        again: matches.get_flag("again"),
+        files: matches.remove_many("file").map(Iterator::collect).unwrap_or_default(),
     }
 }
 
@@ -115,12 +140,7 @@ fn command() -> clap::Command {
                 .about("Run a script in a fresh machine, as root in the checkout (read-only); ends with its status")
                 .args(shape_args())
                 .arg(number("timeout", "SECONDS", "600", "From the command to the script's end"))
-                .arg(
-                    Arg::new("boot")
-                        .long("boot")
-                        .action(ArgAction::SetTrue)
-                        .help("Boot, rather than restore a saved machine"),
-                )
+                .arg(flag("boot", "Boot, rather than restore a saved machine"))
                 .arg(path("results", "DIR", "The folder that is /results inside, writable"))
                 .arg(path("script", "FILE", "A script for bash").conflicts_with("command"))
                 .arg(
@@ -131,19 +151,49 @@ fn command() -> clap::Command {
                         .help("One word: a line for the shell. Several: a program and its arguments"),
                 ),
         )
+        .subcommand(
+            clap::Command::new("suite")
+                .about("Run a test suite, a fresh machine for each file; results are kept, an interrupted run goes on")
+                .arg(Arg::new("suite").required(true).value_parser(["runc", "pintle"]).help("runc's own, or pintle's"))
+                .arg(Arg::new("file").action(ArgAction::Append).help("Files of the suite, such as exec; all"))
+                .arg(word("runtime", "NAME", "pintle", "pintle, a command of the machine (runc, crun), or a binary's path"))
+                .arg(word("driver", "DRIVER", "cgroupfs", "The cgroup driver").value_parser(["cgroupfs", "systemd"]))
+                .arg(word("user", "NAME", "root", "Who runs the tests; tester is an ordinary user of the machine"))
+                .arg(number("machines", "N", "2", "Machines side by side"))
+                .arg(flag("native", "On this host's kernel, without emulation, and without most controllers"))
+                .arg(flag("again", "Forget the recorded results"))
+                .args(shape_args()),
+        )
+        .subcommand(clap::Command::new("conformance").about("Write docs/conformance.md from the recorded runs"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn word(name: &'static str, unit: &'static str, default: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(unit).default_value(default).help(help)
 }
 
 fn shape_args() -> [Arg; 3] {
     [
-        Arg::new("init").long("init").value_parser(["systemd", "minimal"]).default_value("systemd").help("First process"),
+        Arg::new("init")
+            .long("init")
+            .value_parser(["systemd", "minimal"])
+            .default_value("systemd")
+            .help("First process"),
         number("memory", "MIB", "4096", "Memory"),
         number("cpus", "N", "2", "Processors"),
     ]
 }
 
 fn number(name: &'static str, unit: &'static str, default: &'static str, help: &'static str) -> Arg {
-    let arg = Arg::new(name).long(name).value_name(unit).default_value(default).help(help);
-    if name == "timeout" { arg.value_parser(value_parser!(u64)) } else { arg.value_parser(value_parser!(u32)) }
+    let arg = word(name, unit, default, help);
+    if name == "timeout" {
+        arg.value_parser(value_parser!(u64))
+    } else {
+        arg.value_parser(value_parser!(u32))
+    }
 }
 
 fn path(name: &'static str, unit: &'static str, help: &'static str) -> Arg {

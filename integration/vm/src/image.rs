@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::accel::{self, Accel};
 use crate::cache;
 
 /// A complete machine in the cache.
+#[derive(Clone)]
 pub struct Image {
     /// The unpacked emulator.
     pub qemu: PathBuf,
@@ -20,6 +22,24 @@ pub struct Image {
     pub root: PathBuf,
     /// vmlinux, initramfs, disk.ext4.
     pub boot: PathBuf,
+    pub accel: Accel,
+}
+
+impl Image {
+    /// What the machine was made from: two images with the same identity give the same results.
+    pub fn identity(&self) -> Result<String> {
+        PARTS.iter().filter(|part| part.recipe != "qemu").map(recipe).collect()
+    }
+
+    /// A package of the machine's and its version, `runc 1.4.3+ds1-1`.
+    pub fn version(&self, package: &str) -> Result<String> {
+        let status = self.root.join("var/lib/dpkg/status");
+        let text = fs::read_to_string(&status).with_context(|| format!("read {}", status.display()))?;
+        let stanza = text.split("\n\n").find(|stanza| stanza.starts_with(&format!("Package: {package}\n")));
+        let version =
+            stanza.and_then(|stanza| stanza.lines().find_map(|line| line.strip_prefix("Version: ")));
+        Ok(format!("{package} {}", version.with_context(|| format!("the machine has no package {package}"))?))
+    }
 }
 
 /// A part of the machine: a script of `image/`, what it makes and what it is made from.
@@ -30,12 +50,17 @@ struct Part {
     inputs: &'static [&'static str],
 }
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     Part { recipe: "qemu", about: "unpack the emulator", inputs: &["integration/vm/image/qemu"] },
     Part {
         recipe: "root",
         about: "bootstrap the root folder: about 300 packages",
         inputs: &["integration/vm/image/root", "integration/vm/image/packages", "integration/vm/guest/root"],
+    },
+    Part {
+        recipe: "suites",
+        about: "build upstream's suites inside it",
+        inputs: &["integration/vm/image/suites", "integration/suites/runc/prepare"],
     },
     Part {
         recipe: "boot",
@@ -47,15 +72,17 @@ const PARTS: [Part; 3] = [
 /// Makes what is missing. A part that is made anew takes with it what was made from it.
 pub fn build() -> Result<Image> {
     let _lock = cache::lock("build")?;
-    let image = Image { qemu: cache::path("qemu"), root: cache::path("root"), boot: cache::path("boot") };
     let mut stale = false;
     for part in &PARTS {
         // The emulator is made of nothing that comes later, and nothing of it.
-        stale = (stale && part.recipe == "boot") || !is_made(part)?;
+        stale = (stale && part.recipe != "root") || !is_made(part)?;
         if stale {
             make(part)?;
         }
     }
+    let [qemu, root, boot] = ["qemu", "root", "boot"].map(cache::path);
+    let mut image = Image { qemu, root, boot, accel: Accel::Tcg };
+    image.accel = accel::choose(&image)?;
     Ok(image)
 }
 
@@ -89,6 +116,10 @@ fn make(part: &Part) -> Result<()> {
     let made = cache::path(part.recipe);
     let remembered = made.with_extension("recipe");
     let log = made.with_extension("log");
+    // Without it the part counts as missing, whatever happens from here on.
+    if remembered.exists() {
+        fs::remove_file(&remembered).with_context(|| format!("remove {}", remembered.display()))?;
+    }
     for old in [&made, &cache::path("saved")] {
         if old.exists() {
             fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
@@ -125,13 +156,22 @@ fn script(part: &Part, made: &Path, log: &Path, bar: &ProgressBar) -> Result<()>
         std::thread::sleep(Duration::from_millis(200));
     };
     if !status.success() {
-        bail!("{}: {status}: {} (all of it: {})", script.display(), last_line(log).unwrap_or_default(), log.display());
+        bail!(
+            "{}: {status}: {} (all of it: {})",
+            script.display(),
+            last_line(log).unwrap_or_default(),
+            log.display()
+        );
     }
     Ok(())
 }
 
 fn last_line(log: &Path) -> Option<String> {
-    BufReader::new(File::open(log).ok()?).lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()).last()
+    BufReader::new(File::open(log).ok()?)
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| !line.trim().is_empty())
+        .last()
 }
 
 /// A line that moves while something takes long, on a terminal.

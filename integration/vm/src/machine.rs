@@ -71,8 +71,12 @@ pub fn wait_until_ready(qemu: &mut Qemu, timeout: Duration) -> Result<()> {
     loop {
         match word.recv_timeout(Duration::from_millis(20)) {
             Ok(Ok(line)) if line == "ready\n" => return Ok(()),
-            Ok(other) => bail!("the machine's agent said {other:?} instead of ready; {}", qemu.keep_console()?),
-            Err(RecvTimeoutError::Timeout) if qemu.is_over()? => bail!("it died while booting; {}", qemu.keep_console()?),
+            Ok(other) => {
+                bail!("the machine's agent said {other:?} instead of ready; {}", qemu.keep_console()?)
+            }
+            Err(RecvTimeoutError::Timeout) if qemu.is_over()? => {
+                bail!("it died while booting; {}", qemu.keep_console()?)
+            }
             Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(_) => bail!("not booted after {} s; {}", timeout.as_secs(), qemu.keep_console()?),
         }
@@ -89,7 +93,8 @@ where
     let token = format!("{:x}-{:x}", std::process::id(), now.as_nanos());
     let time = format!("{}.{:03}", now.as_secs(), now.subsec_millis());
     let [control, stdout, stderr] = &mut qemu.ports;
-    writeln!(control, "{token} {time} {}", cache::checkout().display()).context("speak to the machine's agent")?;
+    writeln!(control, "{token} {time} {}", cache::checkout().display())
+        .context("speak to the machine's agent")?;
     Ok([copy(stdout.try_clone()?, out, &token), copy(stderr.try_clone()?, err, &token)])
 }
 
@@ -107,19 +112,16 @@ fn copy_until(port: &mut impl Read, to: &mut impl Write, mark: &[u8]) -> Result<
     let mut held = Vec::new();
     let mut chunk = [0; 65536];
     loop {
-        let end = held.windows(mark.len()).position(|window| window == mark);
-        if let Some(at) = end.filter(|_| held.ends_with(b"\n")) {
-            to.write_all(&held[..at])?;
-            to.flush()?;
-            let status = std::str::from_utf8(&held[at + mark.len()..])?.trim();
+        // From the mark on, or from what could become it.
+        let may_be_mark = |rest: &[u8]| rest.starts_with(mark) || mark.starts_with(rest);
+        let at = (0..held.len()).find(|&at| may_be_mark(&held[at..])).unwrap_or(held.len());
+        to.write_all(&held[..at])?;
+        to.flush()?;
+        held.drain(..at);
+        if held.len() > mark.len() && held.ends_with(b"\n") {
+            let status = std::str::from_utf8(&held[mark.len()..])?.trim();
             return status.parse().with_context(|| format!("the agent's status {status:?}"));
         }
-        // What could be the mark's beginning waits for more.
-        let sure = end.or_else(|| held.iter().rposition(|&byte| byte == 0)).unwrap_or(held.len());
-        let sure = if held.len() - sure > mark.len() && end.is_none() { held.len() } else { sure };
-        to.write_all(&held[..sure])?;
-        to.flush()?;
-        held.drain(..sure);
         match port.read(&mut chunk)? {
             0 => bail!("the machine is gone"),
             n => held.extend_from_slice(&chunk[..n]),
@@ -141,4 +143,39 @@ fn wait(qemu: &mut Qemu, streams: &[Receiver<Result<u8>>; 2], deadline: Instant)
         };
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port that gives these pieces, one a read.
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0);
+            into[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[track_caller]
+    fn check(pieces: &[&'static [u8]], expect: Option<(&[u8], u8)>) {
+        let mut to = Vec::new();
+        let status = copy_until(&mut Pieces(pieces.to_vec()), &mut to, b"\0token ").ok();
+        assert_eq!(status.map(|status| (to.as_slice(), status)), expect);
+    }
+
+    #[test]
+    fn output_ends_at_the_mark_wherever_the_pieces_break() {
+        check(&[b"hello\n\0token 3\n"], Some((b"hello\n", 3)));
+        check(&[b"a", b"b\0to", b"ken ", b"12", b"5\n"], Some((b"ab", 125)));
+        check(&[b"\0to\0token 0\n"], Some((b"\0to", 0)));
+        check(&[b"zeroes \0\0\0 pass\n", b"\0token 1\n"], Some((b"zeroes \0\0\0 pass\n", 1)));
+        check(&[b"no mark\n"], None);
+    }
 }

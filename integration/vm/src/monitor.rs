@@ -56,7 +56,10 @@ impl Monitor {
         loop {
             let mut answer = self.read().with_context(|| format!("QEMU's answer to {verb}"))?;
             if !answer["error"].is_null() {
-                bail!("{verb}: {}", answer["error"]["desc"].as_str().unwrap_or("QEMU refuses without a word"));
+                bail!(
+                    "{verb}: {}",
+                    answer["error"]["desc"].as_str().unwrap_or("QEMU refuses without a word")
+                );
             }
             // Everything else is an event.
             if answer.get("return").is_some() {

@@ -41,13 +41,19 @@ impl Qemu {
         let listeners = sockets.map(|name| UnixListener::bind(scratch.path(name)));
         let mut command = program(image);
         command.args(machine(image, shape)).args(drive(image, &disk)).args(folders(results));
-        command.args(ports(&scratch)).args(["-serial".into(), format!("file:{}", scratch.path("serial").display())]);
+        command
+            .args(ports(&scratch))
+            .args(["-serial".into(), format!("file:{}", scratch.path("serial").display())]);
         if waiting {
             command.args(["-incoming", "defer"]);
         }
         let log = fs::File::create(scratch.path("qemu.log")).context("write QEMU's log")?;
-        let mut child =
-            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start QEMU")?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start QEMU")?;
         let accepted = listeners.into_iter().map(|listener| accept(&listener?, &mut child));
         match accepted.collect::<Result<Vec<_>>>() {
             Ok(mut streams) => {
@@ -81,7 +87,8 @@ impl Qemu {
         let said = fs::read_to_string(self.scratch.path("qemu.log")).unwrap_or_default();
         let kept = cache::path("failed").join(format!("{}.log", std::process::id()));
         fs::create_dir_all(cache::path("failed"))?;
-        fs::write(&kept, [said.as_bytes(), &console].concat()).with_context(|| format!("write {}", kept.display()))?;
+        fs::write(&kept, [said.as_bytes(), &console].concat())
+            .with_context(|| format!("write {}", kept.display()))?;
         let text = String::from_utf8_lossy(&console);
         let lines: Vec<_> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n  ");
@@ -123,7 +130,8 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
 /// The unpacked emulator by its own dynamic loader: the host's libraries are too old for it.
 fn program(image: &Image) -> Command {
     let inside = |path: &str| image.qemu.join(path);
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|path| inside(path).display().to_string());
+    let libraries =
+        ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|path| inside(path).display().to_string());
     let mut command = Command::new(inside("usr/lib64/ld-linux-x86-64.so.2"));
     command.arg("--library-path").arg(libraries.join(":")).arg(inside("usr/bin/qemu-system-x86_64"));
     for data in ["usr/share/qemu", "usr/share/seabios"] {
@@ -139,13 +147,18 @@ fn machine(image: &Image, shape: Shape) -> Vec<String> {
         shape.init.path()
     );
     let boot = |name: &str| image.boot.join(name).display().to_string();
-    let words = [
-        "-nodefaults -no-user-config -no-reboot -display none -machine q35 -cpu max",
-        "-accel tcg,thread=multi,tb-size=512",
-    ];
-    let mut args: Vec<String> = words.iter().flat_map(|words| words.split(' ')).map(str::to_owned).collect();
+    let words = "-nodefaults -no-user-config -no-reboot -display none -machine q35 -cpu max -accel";
+    let mut args: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    args.push(image.accel.option().to_owned());
     args.extend(["-smp".into(), shape.cpus.to_string(), "-m".into(), shape.memory.to_string()]);
-    args.extend(["-kernel".into(), boot("vmlinux"), "-initrd".into(), boot("initramfs"), "-append".into(), kernel]);
+    args.extend([
+        "-kernel".into(),
+        boot("vmlinux"),
+        "-initrd".into(),
+        boot("initramfs"),
+        "-append".into(),
+        kernel,
+    ]);
     args
 }
 
@@ -176,7 +189,8 @@ fn folders(results: &Path) -> Vec<String> {
 
 fn ports(scratch: &Scratch) -> Vec<String> {
     let socket = |name: &str| format!("socket,id={name},path={}", scratch.path(name).display());
-    let mut args = vec!["-chardev".into(), socket("monitor"), "-mon".into(), "chardev=monitor,mode=control".into()];
+    let mut args =
+        vec!["-chardev".into(), socket("monitor"), "-mon".into(), "chardev=monitor,mode=control".into()];
     args.extend(["-device".into(), "virtio-serial-pci".into()]);
     for name in ["control", "stdout", "stderr"] {
         args.extend(["-chardev".into(), socket(name)]);
