@@ -3,10 +3,10 @@ release := target/x86_64-unknown-linux-gnu/release
 packages := -p pintle -p pintle-demo
 PREFIX ?= /usr/local
 
-.PHONY: help all build demo test oracles bench install clean tools
+.PHONY: help all build demo test test-all vm oracles bench install clean tools
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 all: build
 build: export PINTLE_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
@@ -18,8 +18,14 @@ build: tools ## target/release/pintle
 demo: build ## a real container: what is isolated, how long its start takes, its life
 	@demo/run
 
-test: build ## format, lints, unit tests, conformance; closes with the counts
+test: build ## format, lints, unit tests, conformance, runc's suite in part; closes with the counts
 	@tests/all.sh
+
+test-all: build ## everything: all of runc's suite in the test machine, both cgroup drivers, root and an ordinary user
+	@tests/all.sh everything
+
+vm: build ## the test machine, made once: see cargo vm --help
+	@cargo vm build
 
 oracles: ## the newest runc and crun of Debian, to compare with, in target/oracles
 	@tests/oracles.sh

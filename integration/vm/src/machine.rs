@@ -38,7 +38,7 @@ where
     fs::write(&script, &request.script).with_context(|| format!("write {}", script.display()))?;
     let mut qemu = start(image, request, results)?;
     let streams = send(&mut qemu, out, err)?;
-    let status = wait(&mut qemu, &streams, deadline);
+    let status = wait(&streams, deadline);
     if request.results.is_none() || status.is_ok() {
         fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
     }
@@ -123,19 +123,18 @@ fn copy_until(port: &mut impl Read, to: &mut impl Write, mark: &[u8]) -> Result<
             return status.parse().with_context(|| format!("the agent's status {status:?}"));
         }
         match port.read(&mut chunk)? {
-            0 => bail!("the machine is gone"),
+            0 => bail!("the machine died before the script's end"),
             n => held.extend_from_slice(&chunk[..n]),
         }
     }
 }
 
-fn wait(qemu: &mut Qemu, streams: &[Receiver<Result<u8>>; 2], deadline: Instant) -> Result<u8> {
+fn wait(streams: &[Receiver<Result<u8>>; 2], deadline: Instant) -> Result<u8> {
     let mut status = 0;
     for stream in streams {
         status = loop {
             match stream.recv_timeout(Duration::from_millis(20)) {
                 Ok(Ok(status)) => break status,
-                Ok(Err(_)) if qemu.is_over()? => bail!("the machine died before the script's end"),
                 Ok(Err(error)) => return Err(error),
                 Err(_) if Instant::now() > deadline => bail!("the script did not end in time"),
                 Err(_) => {}

@@ -91,8 +91,11 @@ impl Qemu {
             .with_context(|| format!("write {}", kept.display()))?;
         let text = String::from_utf8_lossy(&console);
         let lines: Vec<_> = text.lines().collect();
-        let tail = lines[lines.len().saturating_sub(20)..].join("\n  ");
-        Ok(format!("its console ends:\n  {tail}\nall of it: {}", kept.display()))
+        // A panic's first line stands above registers and stack.
+        let panic = lines.iter().position(|line| line.contains("Kernel panic"));
+        let from = panic.unwrap_or(lines.len().saturating_sub(20));
+        let tail = lines[from..].iter().take(20).copied().collect::<Vec<_>>().join("\n  ");
+        Ok(format!("its console:\n  {tail}\nall of it: {}", kept.display()))
     }
 }
 
