@@ -53,7 +53,7 @@ vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 in_machine="cgroups delete dev events exec rlimits run scheduler update"
 natively() {
 	local file
-	for file in target/vm/root/opt/suites/runc/tests/integration/*.bats; do
+	for file in "${PINTLE_VM_CACHE:-target/vm}"/root/opt/suites/runc/tests/integration/*.bats; do
 		file=$(basename "$file" .bats)
 		[[ " $in_machine checkpoint cgroup_delegation " == *" $file "* ]] || echo "$file"
 	done

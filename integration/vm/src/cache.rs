@@ -30,6 +30,22 @@ pub fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
+/// Removes what commands that were killed left in the temporary folder.
+pub fn sweep() -> Result<()> {
+    for entry in fs::read_dir(std::env::temp_dir()).context("list the temporary folder")? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix("pintle-vm-")
+            .and_then(|rest| rest.split_once('-'))
+            .map(|(pid, _)| pid.to_owned());
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// A new folder of this process below the system's temporary folder: short enough for a socket's path. Removed when
 /// dropped.
 pub struct Scratch(PathBuf);

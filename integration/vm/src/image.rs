@@ -72,6 +72,7 @@ const PARTS: [Part; 4] = [
 /// Makes what is missing. A part that is made anew takes with it what was made from it.
 pub fn build() -> Result<Image> {
     let _lock = cache::lock("build")?;
+    cache::sweep()?;
     let mut stale = false;
     for part in &PARTS {
         // The emulator is made of nothing that comes later, and nothing of it.

@@ -39,9 +39,7 @@ where
     let mut qemu = start(image, request, results)?;
     let streams = send(&mut qemu, out, err)?;
     let status = wait(&streams, deadline);
-    if request.results.is_none() || status.is_ok() {
-        fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
-    }
+    fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
     status.or_else(|error| bail!("{error:#}; {}", qemu.keep_console()?))
 }
 

@@ -135,7 +135,9 @@ fn program(image: &Image) -> Command {
     let inside = |path: &str| image.qemu.join(path);
     let libraries =
         ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|path| inside(path).display().to_string());
-    let mut command = Command::new(inside("usr/lib64/ld-linux-x86-64.so.2"));
+    // A machine whose master was killed has nobody to stop it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(inside("usr/lib64/ld-linux-x86-64.so.2"));
     command.arg("--library-path").arg(libraries.join(":")).arg(inside("usr/bin/qemu-system-x86_64"));
     for data in ["usr/share/qemu", "usr/share/seabios"] {
         command.arg("-L").arg(inside(data));
