@@ -34,6 +34,13 @@ impl Known {
         Ok(Known { rows })
     }
 
+    /// Whether a row names just this test, and not one among many: then it should go when the test passes.
+    pub fn is_named(&self, place: Place, file: &str, test: &str) -> bool {
+        self.rows
+            .iter()
+            .any(|row| (row[0] == "*" || row[0] == place.name()) && row[1] == file && row[2] == test)
+    }
+
     /// Why this test is known to fail there, if it is.
     pub fn why(&self, place: Place, file: &str, test: &str) -> Option<&str> {
         let matches = |pattern: &str, name: &str| match pattern.strip_suffix('*') {

@@ -90,7 +90,7 @@ impl Subject {
     /// The folder with the results of this subject: another runtime, suite or machine has another one.
     pub fn results(&self, image: &Image) -> Result<PathBuf> {
         let mut hasher = DefaultHasher::new();
-        let binary = self.binary(image);
+        let binary = self.binary(image)?;
         fs::read(&binary).with_context(|| format!("read {}", binary.display()))?.hash(&mut hasher);
         image.identity()?.hash(&mut hasher);
         let how = [self.place.name(), &self.driver, self.user.as_deref().unwrap_or("root")].join("-");
@@ -100,17 +100,16 @@ impl Subject {
     }
 
     /// The runtime's file on this host.
-    fn binary(&self, image: &Image) -> PathBuf {
+    fn binary(&self, image: &Image) -> Result<PathBuf> {
         match self.runtime.as_str() {
-            "pintle" => cache::checkout().join("target/x86_64-unknown-linux-gnu/release/pintle"),
-            path if path.contains('/') => path.into(),
+            "pintle" => Ok(cache::checkout().join("target/x86_64-unknown-linux-gnu/release/pintle")),
+            path if path.contains('/') => Ok(path.into()),
             name => {
-                let inside = |dir: &str| image.root.join(dir).join(name);
-                ["usr/local/sbin", "usr/sbin", "usr/bin"]
-                    .map(inside)
-                    .into_iter()
-                    .find(|p| p.exists())
-                    .unwrap_or_default()
+                let inside = ["usr/sbin", "usr/bin"].map(|dir| image.root.join(dir).join(name));
+                let found = inside.into_iter().find(|path| path.exists());
+                found.with_context(|| {
+                    format!("{name}: the machine has no such runtime; name a binary by its path")
+                })
             }
         }
     }
@@ -189,7 +188,7 @@ fn run_file(image: &Image, run: &Run, results: &Path, file: &str) -> Result<Stri
     }
     fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
     let subject = &run.subject;
-    fs::copy(subject.binary(image), folder.join("runtime")).context("copy the runtime")?;
+    fs::copy(subject.binary(image)?, folder.join("runtime")).context("copy the runtime")?;
     // Installed under runc's name, as engines find a drop-in. Ordinary users have to reach it.
     let script = format!(
         "install -m 755 /results/runtime /usr/local/sbin/runc\nexport FILE_SECONDS={FILE_SECONDS} DRIVER={} TEST_USER={}\n\
