@@ -275,7 +275,8 @@ fn place(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
         path = own.join(clean.trim_start_matches('/'));
     }
     let Some(cgroup) = Cgroup::open(&path)? else {
-        bail!("unable to join cgroup {}: no such file or directory", path.display());
+        // runc's words, which its suite looks for.
+        bail!("error adding pid to cgroup {}: no such file or directory", path.display());
     };
     if !options.ignore_paused {
         cgroup.join_check()?;
