@@ -117,7 +117,16 @@ impl Said {
                     "error setting rlimits for ready process: error setting rlimit type {resource}: {cause}"
                 )
             }
-            Step::Scheduler { .. } => format!("error setting scheduler: {}", errno_text(self.errno)),
+            Step::Scheduler { policy, .. } => {
+                let cause = errno_text(self.errno);
+                // sched_setattr(2): a deadline needs CAP_SYS_NICE, and an affinity with all CPUs of its domain.
+                let deadline = i32::try_from(*policy) == Ok(libc::SCHED_DEADLINE) && self.errno == Errno::PERM;
+                let hint = match deadline {
+                    true => "; process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)",
+                    false => "",
+                };
+                format!("error setting scheduler: {cause}{hint}")
+            }
             _ => self.plain(),
         }
     }
