@@ -272,7 +272,7 @@ impl<'a> Parts<'a> {
         self.process.console(steps, self.mounts.makes_dev, options.terminal_size);
         self.mounts.seal(steps);
         rootfs::hide(steps, spec, linux, &self.spaces)?;
-        rootfs::become_root(steps, linux, &self.spaces, options)?;
+        rootfs::become_root(steps, linux, &self.spaces, facts, options)?;
         if self.mounts.makes_dev {
             steps.push(&Step::ReopenNull {});
         }

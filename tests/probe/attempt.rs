@@ -1,6 +1,7 @@
 //! One thing tried, and what came of it: `{"do": …, "errno": "EROFS"}`, or `"errno": ""` and what was found.
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use serde_json::{Value, json};
@@ -70,6 +71,24 @@ fn act(words: &[&str]) -> io::Result<Value> {
         ["tmpfs", path] => {
             rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), None)?;
             done
+        }
+        ["mount", kind, path] => {
+            rustix::mount::mount("none", path, kind, MountFlags::empty(), None)?;
+            done
+        }
+        // Tries the rest, separated by `+`, as root of a new user namespace with namespaces of its own.
+        ["unshared", ref rest @ ..] => {
+            let own = format!("0 {} 1", rustix::process::geteuid().as_raw());
+            nix::sched::unshare(
+                CloneFlags::CLONE_NEWUSER
+                    | CloneFlags::CLONE_NEWNS
+                    | CloneFlags::CLONE_NEWPID
+                    | CloneFlags::CLONE_NEWNET,
+            )?;
+            fs::write("/proc/self/uid_map", own)?;
+            let rest = rest.iter().map(|word| if *word == "+" { "," } else { word });
+            let output = std::process::Command::new("/proc/self/exe").arg("try").args(rest).output()?;
+            Ok(serde_json::from_slice(&output.stdout)?)
         }
         ["bind", from, to] => {
             rustix::mount::mount_bind(from, to)?;

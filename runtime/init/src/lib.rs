@@ -16,6 +16,7 @@ mod copy_up;
 mod devices;
 mod failure;
 mod hooks;
+mod mountinfo;
 mod mounts;
 mod namespaces;
 mod path;
@@ -204,6 +205,7 @@ impl<'a> Init<'a> {
             Step::Mask { path } => self.mask(path),
             Step::RootReadOnly {} => self.root_read_only(),
             Step::Pivot {} => self.pivot().map(|()| self.entered = true),
+            Step::DropKernelMounts { rootfs } => self.drop_kernel_mounts(rootfs),
             Step::MoveRoot {} => self.move_root().map(|()| self.entered = true),
             Step::Chroot {} => self.chroot().map(|()| self.entered = true),
             Step::Console { .. } => self.console(step),

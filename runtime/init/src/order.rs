@@ -9,7 +9,7 @@ use core::ffi::CStr;
 /// First bytes of every order.
 const MAGIC: u32 = 0x6c74_6e70;
 /// Changes with every change of the format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The buffer does not hold what its length and tags promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +283,8 @@ steps! {
     26 RootReadOnly {}
     /// The rootfs becomes `/`, and the old root goes away.
     27 Pivot {}
+    /// Takes off every whole procfs and sysfs outside the rootfs: `MoveRoot` leaves the old root below the new one.
+    61 DropKernelMounts { rootfs: &'a CStr, }
     /// The same where pivot_root is impossible (a ramfs): the rootfs is moved over `/`.
     28 MoveRoot {}
     /// The rootfs becomes `/` of this process only (no mount namespace).

@@ -63,6 +63,19 @@ impl Init<'_> {
         Ok(())
     }
 
+    /// The mounts of this namespace, for [`crate::mountinfo`].
+    pub(crate) fn mountinfo(&self) -> Result<OwnedFd> {
+        let host;
+        let proc = match &self.proc {
+            Some(proc) => proc,
+            None => {
+                host = of_host()?;
+                &host
+            }
+        };
+        open(proc.as_fd(), c"self/mountinfo", OFlags::RDONLY).map_err(Failure::at("open mountinfo"))
+    }
+
     /// A kernel parameter.
     pub(crate) fn sysctl(&self, path: &CStr, value: &[u8]) -> Result {
         let sys = open(self.proc_fd()?, c"sys", OFlags::PATH | OFlags::DIRECTORY)

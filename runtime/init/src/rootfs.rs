@@ -2,6 +2,7 @@
 
 use crate::Init;
 use crate::failure::{Failure, Result};
+use crate::mountinfo;
 use crate::mounts::{attach, clone_tree, identity};
 use crate::path;
 use core::ffi::CStr;
@@ -26,7 +27,7 @@ impl Init<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty()).map_err(Failure::at("open"))?;
         if parent_private {
-            make_parent_private(path)?;
+            make_holder_private(path.to_bytes())?;
         }
         let tree = clone_tree(directory.as_fd(), true)?;
         attach(tree.as_fd(), directory.as_fd())?;
@@ -107,6 +108,47 @@ impl Init<'_> {
         rustix::process::chdir(c"/").map_err(Failure::at("chdir"))
     }
 
+    /// Every whole procfs and sysfs that is not the container's leaves this mount namespace.
+    pub(crate) fn drop_kernel_mounts(&mut self, rootfs: &CStr) -> Result {
+        let list = self.mountinfo()?;
+        mountinfo::each(list.as_fd(), |mount| {
+            let whole = mount.root == b"/" && matches!(mount.kind, b"proc" | b"sysfs");
+            if !whole || mountinfo::is_below(mount.point.to_bytes(), rootfs.to_bytes()) {
+                return Ok(());
+            }
+            self.drop_mount(mount.id, mount.point)
+        })
+    }
+
+    /// Takes off the mount `id` at `point`; covers what can't be taken off because it is locked or lies under another.
+    fn drop_mount(&mut self, id: u64, point: &CStr) -> Result {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = match openat(CWD, point, flags, Mode::empty()) {
+            // It went with one that was taken off before.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(Failure::at("open"))?,
+        };
+        let private = Attributes {
+            propagation: u64::from(MountPropagationFlags::PRIVATE.bits()),
+            ..Attributes::default()
+        };
+        match set_attributes(&top, true, &private) {
+            // Nor is this a mount.
+            Err(Errno::INVAL) => return Ok(()),
+            other => other.map_err(Failure::at("mount propagation"))?,
+        }
+        if identity(top.as_fd())?.0 == id {
+            // With rootfsPropagation "shared" the host would lose the mount, too, through the one that holds it.
+            let holder = point.to_bytes().rsplitn(2, |byte| *byte == b'/').nth(1);
+            make_holder_private(holder.unwrap_or_default())?;
+            match unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Err(Errno::INVAL | Errno::PERM) => {}
+                other => return other.map_err(Failure::at("umount2")),
+            }
+        }
+        self.cover_with_nothing(top.as_fd())
+    }
+
     /// `--no-pivot`: the rootfs is moved over `/`.
     pub(crate) fn move_root(&self) -> Result {
         rustix::process::fchdir(self.root_fd()?).map_err(Failure::at("fchdir"))?;
@@ -139,13 +181,12 @@ fn host_null() -> Result<OwnedFd> {
     if is_null { Ok(null) } else { Err(Failure::new("/dev/null is not the null device", Errno::NODEV)) }
 }
 
-/// pivot_root refuses a rootfs whose parent mount is shared. The mount point of that mount is found by trying, from
-/// the rootfs upwards: only there does the change succeed.
-fn make_parent_private(path: &CStr) -> Result {
+/// Makes the mount that holds `path` private: pivot_root refuses a rootfs whose parent mount is shared. The mount point
+/// of that mount is found by trying, from `path` upwards: only there does the change succeed.
+fn make_holder_private(path: &[u8]) -> Result {
     let mut buffer = [0u8; 4096];
-    let bytes = path.to_bytes();
-    buffer.get_mut(..bytes.len()).ok_or(Failure::new("rootfs", Errno::NAMETOOLONG))?.copy_from_slice(bytes);
-    let mut length = bytes.len();
+    buffer.get_mut(..path.len()).ok_or(Failure::new("rootfs", Errno::NAMETOOLONG))?.copy_from_slice(path);
+    let mut length = path.len();
     loop {
         let prefix = match buffer.get(..=length).map(CStr::from_bytes_with_nul) {
             Some(Ok(prefix)) if length > 0 => prefix,
@@ -153,9 +194,9 @@ fn make_parent_private(path: &CStr) -> Result {
         };
         match mount_change(prefix, MountPropagationFlags::PRIVATE) {
             Err(Errno::INVAL) if prefix != c"/" => {}
-            other => return other.map_err(Failure::at("mount propagation of the rootfs' parent")),
+            other => return other.map_err(Failure::at("mount propagation of the mount around")),
         }
-        length = bytes.get(..length).and_then(|b| b.iter().rposition(|byte| *byte == b'/')).unwrap_or(0);
+        length = path.get(..length).and_then(|b| b.iter().rposition(|byte| *byte == b'/')).unwrap_or(0);
         if let Some(end) = buffer.get_mut(length) {
             *end = 0;
         }

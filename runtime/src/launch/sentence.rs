@@ -81,7 +81,7 @@ impl Said {
                 format!("symlink {}/{}: {}", text(directory), text(name), self.plain())
             }
             Step::Root { path, .. } => format!("rootfs {}: {}", text(path), self.plain()),
-            Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
+            Step::DropKernelMounts { .. } | Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
                 format!("error jailing process inside rootfs: {}", self.plain())
             }
             Step::Sysctl { path, .. } => format!("sysctl {}: {}", text(path).replace('/', "."), self.plain()),

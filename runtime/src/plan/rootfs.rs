@@ -4,10 +4,11 @@ use super::namespaces::{self, Decided};
 use super::steps::{Steps, c_string};
 use super::{Options, mounts};
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Facts;
 use crate::spec::{Linux, Spec};
 use pintle_init::order::Step;
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 const MS_REC: u32 = 0x4000;
@@ -31,10 +32,13 @@ pub fn enter(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) 
     if spaces.is_new(namespaces::MOUNT) {
         steps.push(&Step::Propagation { flags });
     }
-    let path = std::ffi::CString::new(facts.rootfs.as_os_str().as_bytes())
-        .map_err(|_| crate::error::Error::new("root.path: contains a null byte"))?;
-    steps.push(&Step::Root { path: &path, parent_private: flags & MS_SHARED != 0 });
+    steps.push(&Step::Root { path: &path(facts)?, parent_private: flags & MS_SHARED != 0 });
     Ok(())
+}
+
+fn path(facts: &Facts) -> Result<CString> {
+    CString::new(facts.rootfs.as_os_str().as_bytes())
+        .map_err(|_| Error::new("root.path: contains a null byte"))
 }
 
 /// Masked and read-only paths, and the rootfs itself.
@@ -55,12 +59,23 @@ pub fn hide(steps: &mut Steps, spec: &Spec, linux: &Linux, spaces: &Decided) -> 
 }
 
 /// The rootfs becomes `/`.
-pub fn become_root(steps: &mut Steps, linux: &Linux, spaces: &Decided, options: &Options) -> Result<()> {
-    steps.push(match (spaces.has(namespaces::MOUNT), options.no_pivot) {
-        (false, _) => &Step::Chroot {},
-        (true, true) => &Step::MoveRoot {},
-        (true, false) => &Step::Pivot {},
-    });
+pub fn become_root(
+    steps: &mut Steps,
+    linux: &Linux,
+    spaces: &Decided,
+    facts: &Facts,
+    options: &Options,
+) -> Result<()> {
+    match (spaces.has(namespaces::MOUNT), options.no_pivot) {
+        (false, _) => steps.push(&Step::Chroot {}),
+        (true, true) => {
+            // The kernel lets a user namespace mount a procfs or sysfs where a whole one is there already, even out
+            // of sight. The host's would stand for one inside, without masks.
+            steps.push(&Step::DropKernelMounts { rootfs: &path(facts)? });
+            steps.push(&Step::MoveRoot {});
+        }
+        (true, false) => steps.push(&Step::Pivot {}),
+    }
     // After the pivot, so that it means the container's root and not the host's.
     if let Some(flags) = propagation(linux)? {
         steps.push(&Step::Propagation { flags });
