@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh [pintle|runc|crun] [TEST…]: the conformance tests on one runtime, then the tests that compare the whole machine,
 # and a closing line that counts behaviours. pintle runs on the host as it is; the oracles need the private view of pure
-# cgroup v2. The comparing tests always get that view, with processes, /run and /tmp of their own, and run one by one.
+# cgroup v2. The comparing tests always run in a view of their own, and one by one.
 set -u
 cd "$(dirname "$0")/.."
 runtime=${1:-pintle}
@@ -20,9 +20,7 @@ esac
 status=0
 # Nothing that a test leaves may hold the streams of whoever reads the result.
 "${view[@]}" cargo test --quiet -p pintle-tests --test conformance -- "$@" || status=1
-alone='mount -t tmpfs tmpfs /run && mkdir /tmp/alone.$$ && export TMPDIR=/tmp/alone.$$ && "$@"; s=$?; rmdir $TMPDIR; exit $s'
-bench/private-v2 unshare --mount --pid --fork --kill-child --mount-proc \
-	sh -c "$alone" alone cargo test --quiet -p pintle-tests --test leaks -- --test-threads=1 "$@" || status=1
+tests/alone cargo test --quiet -p pintle-tests --test leaks -- --test-threads=1 "$@" || status=1
 
 count() { grep -c "^$1 " "$PINTLE_TESTS_VERDICTS"; }
 grep -E '^(FAIL|SKIP) ' "$PINTLE_TESTS_VERDICTS"

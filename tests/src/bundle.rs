@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+/// The empty folders of every rootfs.
+pub(crate) const FOLDERS: [&str; 7] = ["proc", "sys", "dev", "etc", "tmp", "run", "data"];
+
 /// A bundle on disk. Its configuration is written when a container is made of it.
 pub struct Bundle {
     /// The folder.
@@ -15,7 +18,7 @@ pub struct Bundle {
 
 impl Bundle {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        for folder in ["proc", "sys", "dev", "etc", "tmp", "run", "data"] {
+        for folder in FOLDERS {
             fs::create_dir_all(dir.join("rootfs").join(folder)).expect("a rootfs can be made");
         }
         let probe = crate::runtime::probe();
@@ -108,7 +111,7 @@ impl Bundle {
     pub fn map_ids(&mut self) -> &mut Self {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         self.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-        for path in ["", "proc", "sys", "dev", "etc", "tmp", "run", "data"] {
+        for path in [""].iter().chain(&FOLDERS) {
             chown(self.rootfs().join(path), Some(100_000), Some(100_000)).expect("root can chown");
         }
         self

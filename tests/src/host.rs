@@ -6,12 +6,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Waits up to ten seconds for a condition; panics with its name.
+/// How long a test waits for what has to happen: far longer than it takes on an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition; panics with its name when patience ends.
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "waited 10 s for {what}");
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -22,9 +25,14 @@ pub fn namespace(pid: impl std::fmt::Display, file: &str) -> String {
     link.to_string_lossy().into_owned()
 }
 
-/// Whether this process is there and not a zombie.
+/// Whether this process is there, neither a zombie nor just being collected by its parent.
 pub fn alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z"))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z") && !s.contains(") X"))
+}
+
+/// Ends a process of the host that may be gone already.
+pub fn kill(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
 }
 
 /// The mounts of this mount namespace, one line each.

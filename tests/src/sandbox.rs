@@ -1,20 +1,24 @@
 //! Where a test lives: a temporary folder with a `--root` of its own, the calls into the runtime, its containers.
 //! Whatever the test leaves is deleted at the end, by force; a call that hangs is killed and fails the test.
 
-use crate::{Bundle, Output, Runtime, Value, wait_for};
+use crate::{Bundle, Output, Runtime, Value, bundle, wait_for};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::chown;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a call may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 static SANDBOXES: AtomicU32 = AtomicU32::new(0);
+
+/// Whom root becomes where a test is about an ordinary user.
+const NOBODY: u32 = 65_534;
 
 /// A temporary folder, and the runtime with its state in it.
 pub struct Sandbox {
@@ -22,6 +26,8 @@ pub struct Sandbox {
     pub dir: PathBuf,
     name: String,
     count: Cell<u32>,
+    /// Whom the runtime is called as, where that is not the caller.
+    user: Option<u32>,
 }
 
 impl Default for Sandbox {
@@ -36,7 +42,33 @@ impl Sandbox {
         let name = format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
         fs::create_dir(&dir).expect("a temporary folder");
-        Self { dir, name, count: Cell::new(0) }
+        Self { dir, name, count: Cell::new(0), user: None }
+    }
+
+    /// One in which an ordinary user calls the runtime: the caller, or somebody else where the caller is root.
+    pub fn ordinary() -> Self {
+        let mut sandbox = Self::new();
+        if rustix::process::geteuid().is_root() {
+            sandbox.user = Some(NOBODY);
+            sandbox.give(&sandbox.dir);
+            // The checkout may lie where only root can look.
+            fs::copy(Runtime::under_test().binary(), sandbox.dir.join("runtime"))
+                .expect("a copy of the runtime");
+        }
+        sandbox
+    }
+
+    /// The user and the group that the runtime is called as.
+    pub fn caller(&self) -> (u32, u32) {
+        let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        self.user.map_or(own, |user| (user, user))
+    }
+
+    /// Gives a file or a folder to whom the runtime is called as.
+    pub fn give(&self, path: &Path) {
+        if let Some(user) = self.user {
+            chown(path, Some(user), Some(user)).expect("root can chown");
+        }
     }
 
     /// Where the runtime keeps its state.
@@ -54,7 +86,12 @@ impl Sandbox {
 
     /// A new bundle.
     pub fn bundle(&self) -> Bundle {
-        Bundle::new(self.dir.join(format!("bundle{}", self.next())))
+        let bundle = Bundle::new(self.dir.join(format!("bundle{}", self.next())));
+        // Not the probe, which is a link.
+        let folders = ["", "rootfs"].into_iter().map(PathBuf::from);
+        let inner = bundle::FOLDERS.iter().map(|name| Path::new("rootfs").join(name));
+        folders.chain(inner).for_each(|folder| self.give(&bundle.dir.join(folder)));
+        bundle
     }
 
     /// An id that nobody else on the machine has.
@@ -64,7 +101,14 @@ impl Sandbox {
 
     /// The runtime with `--root` and a log in JSON, ready for more arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(Runtime::under_test().binary());
+        let mut command = match self.user {
+            None => Command::new(Runtime::under_test().binary()),
+            Some(user) => {
+                let mut command = Command::new(self.dir.join("runtime"));
+                command.uid(user).gid(user).current_dir(&self.dir);
+                command
+            }
+        };
         command
             .arg("--root")
             .arg(self.root())
@@ -167,10 +211,7 @@ impl Sandbox {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
             let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if arguments.split(|&b| b == 0).any(|a| a == root.as_bytes()) {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
+                crate::kill(pid);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Snapshot {
         Self { things, bpf_programs: bpf_programs() }
     }
 
-    /// Compares with the machine now; what is new has five seconds to go away. `births` is how many containers
+    /// Compares with the machine now; what is new has twenty seconds to go away. `births` is how many containers
     /// lived in between: BPF programs, which are only counted, may not have grown with them.
     #[track_caller]
     pub fn compare(&self, births: usize) {
@@ -43,7 +43,7 @@ impl Snapshot {
             if births > 1 && now.bpf_programs >= self.bpf_programs + births.div_ceil(2) {
                 new.push(format!("bpf programs: {} became {}", self.bpf_programs, now.bpf_programs));
             }
-            if new.is_empty() || begin.elapsed() > Duration::from_secs(5) {
+            if new.is_empty() || begin.elapsed() > Duration::from_secs(20) {
                 break new;
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -352,7 +352,7 @@ fn readiness_is_told_on_to_the_service_manager() {
         b.args(&[&["/probe", "notify"], words].concat()).write();
         let path = t.dir.join("manager.sock");
         let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-        manager.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         // It reads meanwhile: runc waits until its last message has been taken.
         let server = std::thread::spawn(move || {
             let (mut text, mut message) = (String::new(), [0; 512]);

@@ -15,6 +15,7 @@ mod namespaces;
 mod nested;
 mod process;
 mod rootfs;
+mod rootless;
 mod seccomp;
 mod signals;
 mod state_and_list;

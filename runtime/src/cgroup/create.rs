@@ -5,6 +5,7 @@ use super::{Cgroup, FROZEN, Layout, directory, file};
 use crate::bail;
 use crate::error::{Context, Error, Result, errno_text};
 use crate::plan::cgroup::Plan;
+use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ fn make(
     layout: &Layout,
     path: &Path,
     made: &mut Vec<PathBuf>,
-) -> std::result::Result<rustix::fd::OwnedFd, (PathBuf, Errno)> {
+) -> std::result::Result<OwnedFd, (PathBuf, Errno)> {
     /// How often a parent may be taken away under us by the end of another container.
     const ATTEMPTS: usize = 16;
     for _ in 0..ATTEMPTS {
@@ -110,7 +111,9 @@ fn furnish(layout: &Layout, plan: &Plan, cgroup: Cgroup) -> std::result::Result<
         check_state(&cgroup)?;
         check_type(layout, plan, &cgroup)?;
     }
-    enable_controllers(layout, plan, &cgroup);
+    if let Enabled::OfThreads = enable_controllers(layout, plan, &cgroup) {
+        check_type(layout, plan, &cgroup)?;
+    }
     cgroup.apply(&plan.limits)?;
     Ok(cgroup)
 }
@@ -171,28 +174,52 @@ fn ways_down(layout: &Layout, path: &Path) -> Vec<PathBuf> {
     above
 }
 
+/// What became of the controllers.
+enum Enabled {
+    /// What is there is for whole processes; so are all cgroups on the way.
+    Whole,
+    /// A cgroup above keeps its processes: below it there may be only threaded ones now.
+    OfThreads,
+}
+
 /// Enables every controller that the machine offers all the way down, as runc does, because what measures containers
 /// relies on it; on a hybrid host, whose few controllers nobody measures, only those that a limit needs. What can't
 /// be enabled shows when a limit of it is written.
-fn enable_controllers(layout: &Layout, plan: &Plan, cgroup: &Cgroup) {
+fn enable_controllers(layout: &Layout, plan: &Plan, cgroup: &Cgroup) -> Enabled {
+    let limited = |name: &&str| plan.limits.writes.iter().any(|write| write.controller() == *name);
     if layout.hybrid && plan.limits.writes.is_empty() {
-        return;
+        return Enabled::Whole;
     }
     let offered = std::fs::read_to_string(layout.mount.join("cgroup.controllers")).unwrap_or_default();
-    let needed = |name: &&str| !layout.hybrid || plan.limits.writes.iter().any(|w| w.controller() == *name);
+    let needed = |name: &&str| !layout.hybrid || limited(name);
     let wanted: Vec<_> = offered.split_whitespace().filter(needed).collect();
     let present = file::read(&cgroup.dir, "cgroup.controllers").unwrap_or_default();
     if wanted.iter().all(|name| present.split_whitespace().any(|there| there == *name)) {
-        return;
+        return Enabled::Whole;
     }
     let all: Vec<_> = wanted.iter().map(|name| format!("+{name}")).collect();
+    let mut enabled = Enabled::Whole;
     for above in ways_down(layout, &cgroup.path) {
-        let Ok(dir) = directory(&above) else { return };
+        let Ok(dir) = directory(&above) else { return enabled };
         if file::write(&dir, "cgroup.subtree_control", &all.join(" ")).is_err() {
-            for one in &all {
+            let inhabited = is_inhabited(&dir);
+            // Beside processes only controllers of threads can be enabled, at the price of processes below: not
+            // without need.
+            for one in wanted.iter().filter(|name| !inhabited || limited(name)) {
                 // Not to be had: the limit that needs it says so when it is written.
-                let _refused = file::write(&dir, "cgroup.subtree_control", one);
+                let done = file::write(&dir, "cgroup.subtree_control", &format!("+{one}"));
+                if inhabited && done.is_ok() {
+                    enabled = Enabled::OfThreads;
+                }
             }
         }
     }
+    enabled
+}
+
+/// Whether processes live in a cgroup that is not the machine's root, for which nothing of this matters: where a
+/// container around this one has its own processes.
+fn is_inhabited(dir: &OwnedFd) -> bool {
+    let text = |name| file::read_if_there(dir, name).ok().flatten();
+    text("cgroup.type").is_some() && text("cgroup.procs").is_some_and(|pids| !pids.is_empty())
 }

@@ -1,0 +1,302 @@
+//! What an ordinary user has of the runtime: the bundle that `spec --rootless` writes, in a user namespace whose only
+//! ids are the caller's.
+
+use pintle_tests::*;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+const KINDS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// A bundle with the configuration for rootless use, and the probe as its program.
+fn bundle(t: &Sandbox, args: &[&str]) -> Bundle {
+    let mut b = t.bundle();
+    t.call(["spec", "--rootless", "--bundle", &b.dir.to_string_lossy()]).ok();
+    b.config = fs::read_to_string(b.dir.join("config.json")).unwrap().parse().unwrap();
+    b.args(args).set("/process/terminal", json!(false));
+    b
+}
+
+fn tried(t: &Sandbox, b: &Bundle) -> Vec<Value> {
+    t.report(b).as_array().unwrap().clone()
+}
+
+#[test]
+fn the_caller_is_root_in_namespaces_of_its_own() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let report = t.report(&bundle(&t, &["/probe", "report"]));
+        let (uid, gid) = t.caller();
+        let map = |id: u32| vec!["0".to_owned(), id.to_string(), "1".to_owned()];
+        let words = |key: &str| {
+            report[key].as_str().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!((words("uid_map"), words("gid_map")), (map(uid), map(gid)));
+        assert_eq!((&report["pid"], &report["setgroups"]), (&json!(1), &json!("deny")));
+        assert_eq!(report["status"]["Uid"], "0 0 0 0");
+        for kind in ["pid", "ipc", "uts", "mnt", "cgroup", "user"] {
+            assert_ne!(report["namespaces"][kind], *namespace("self", kind), "{kind} is new");
+        }
+        assert_eq!(report["namespaces"]["net"], *namespace("self", "net"));
+    });
+}
+
+#[test]
+fn a_container_lives_in_parts() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let c = t.create(&bundle(&t, &["/probe", "wait"]));
+        assert_eq!(c.status(), "created");
+        let owner = fs::metadata(format!("/proc/{}", c.pid())).unwrap().uid();
+        assert!([t.caller().0, 0].contains(&owner), "{owner}");
+        c.start().ok();
+        c.wait_for_output("ready");
+        assert_eq!(c.status(), "running");
+        assert_eq!(t.call(["list", "--quiet"]).ok().stdout.trim(), c.id);
+        c.kill("USR1").ok();
+        c.wait_for_output("signal SIGUSR1");
+        c.kill("TERM").ok();
+        c.wait_until("stopped");
+        c.call("delete").ok();
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+#[test]
+fn the_exit_code_of_the_program_is_told() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        t.run(&bundle(&t, &["/probe", "exit", "7"])).exits(7);
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+#[test]
+fn delete_by_force_ends_a_running_container() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let c = t.start(&bundle(&t, &["/probe", "wait"]));
+        let pid = c.pid();
+        t.call(["delete", "--force", &c.id]).ok();
+        assert_eq!((alive(pid), t.entries()), (false, 0));
+    });
+}
+
+#[test]
+fn exec_joins_the_container() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let c = t.start(&bundle(&t, &["/probe", "wait"]));
+        let report = c.exec(&["/probe", "report"]).ok().json();
+        for kind in ["pid", "ipc", "uts", "mnt", "cgroup", "user", "net"] {
+            assert_eq!(report["namespaces"][kind], *c.exec(&["/probe", "try", "readlink", &format!("/proc/1/ns/{kind}")]).ok().json()[0]["found"].as_str().unwrap(), "{kind}");
+        }
+        assert_eq!(report["status"]["Uid"], "0 0 0 0");
+        c.exec(&["/probe", "exit", "9"]).exits(9);
+    });
+}
+
+#[test]
+fn ids_that_are_not_mapped_are_refused() {
+    rows([("uid", "7"), ("gid", "0:7")].map(|(n, u)| (n, u)), |user| {
+        let t = Sandbox::ordinary();
+        let c = t.start(&bundle(&t, &["/probe", "wait"]));
+        let output = c.exec_with(&["--user", user], &["/probe", "exit", "0"]);
+        assert!(output.code != 0 && !output.error().is_empty(), "{output:?}");
+    });
+}
+
+#[test]
+fn additional_groups_are_refused() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "exit", "0"]);
+        b.set("/process/user/additionalGids", json!([0]));
+        t.run(&b).fails(1, "cannot set any additional groups in a rootless container");
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+#[test]
+fn hooks_run_as_the_caller() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "exit", "0"]);
+        b.set("/root/readonly", json!(false));
+        let marks = b.beside("marks");
+        for kind in KINDS.iter().filter(|kind| **kind != "startContainer") {
+            b.hook(kind, &format!("echo {kind} $(id -u) >> {}", marks.display()));
+        }
+        b.push(
+            "/hooks/startContainer",
+            json!({"path": "/probe", "args": ["probe", "try", "mkdir", "/data/mark"]}),
+        );
+        t.run(&b).ok();
+        let uid = t.caller().0;
+        // The third kind runs in the container's user namespace, where the caller is root.
+        let line = |kind: &&str| format!("{kind} {}\n", if *kind == "createContainer" { 0 } else { uid });
+        let expected: String = KINDS.iter().filter(|kind| **kind != "startContainer").map(line).collect();
+        assert_eq!(fs::read_to_string(marks).unwrap(), expected);
+        assert!(b.inside("data/mark").is_dir(), "startContainer");
+    });
+}
+
+#[test]
+fn a_failing_hook_stops_the_create() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        b.hook("createRuntime", "exit 3");
+        t.try_create(&b).fails(1, "error running createRuntime hook #0: exit status 3");
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+#[test]
+fn the_master_of_a_terminal_comes_through_the_console_socket() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "terminal"]);
+        b.set("/process/terminal", json!(true));
+        let socket = ConsoleSocket::new(&t.dir);
+        t.give(&socket.path);
+        let c = t.make(&b, &["create", "--console-socket", &socket.path.to_string_lossy()]);
+        let (_, pty) = socket.master();
+        c.start().ok();
+        pty.wait_for("}");
+        let tty: Value = pty.text().lines().next().unwrap().parse().unwrap();
+        assert_eq!((&tty["tty"], &tty["console_is_it"]), (&json!([true, true, true]), &json!(true)));
+        pty.write("hello\n");
+        pty.wait_for("line hello");
+        pty.write("quit\n");
+        c.wait_until("stopped");
+    });
+}
+
+#[test]
+fn a_foreground_run_joins_the_persons_terminal_to_the_containers() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "terminal"]);
+        b.set("/process/terminal", json!(true)).write();
+        let (pty, slave) = Pty::open(20, 70);
+        let [stdin, stdout, stderr] = Pty::streams(&slave);
+        let mut command = t.command();
+        command.arg("run").arg("-b").arg(&b.dir).arg(t.id()).stdin(stdin).stdout(stdout).stderr(stderr);
+        let mut child = command.spawn().unwrap();
+        pty.wait_for("20x70");
+        pty.write("quit\n");
+        assert!(child.wait().unwrap().success(), "{}", pty.text());
+    });
+}
+
+#[test]
+fn the_root_filesystem_is_read_only() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let b = bundle(
+            &t,
+            &[
+                "/probe",
+                "try",
+                "mkdir",
+                "/data/x",
+                ",",
+                "remount",
+                "/",
+                "nodev",
+                ",",
+                "write",
+                "/dev/null",
+                "x",
+            ],
+        );
+        let results = tried(&t, &b);
+        let errnos: Vec<_> = results.iter().map(|r| r["errno"].as_str().unwrap()).collect();
+        // Without CAP_SYS_ADMIN in its capabilities nothing is remounted.
+        assert_eq!(errnos, ["EROFS", "EPERM", ""]);
+    });
+}
+
+#[test]
+fn devices_are_the_hosts() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let b = bundle(
+            &t,
+            &[
+                "/probe",
+                "try",
+                "stat",
+                "/dev/null",
+                ",",
+                "read-one",
+                "/dev/zero",
+                ",",
+                "mknod",
+                "/dev/x",
+                "1",
+                "3",
+            ],
+        );
+        let results = tried(&t, &b);
+        assert_eq!(
+            (&results[0]["found"]["kind"], &results[0]["found"]["device"]),
+            (&json!("char"), &json!("1:3"))
+        );
+        assert_eq!((&results[1]["found"], &results[2]["errno"]), (&json!(1), &json!("EPERM")));
+    });
+}
+
+#[test]
+fn files_of_others_are_nobodys_and_closed() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(
+            &t,
+            &["/probe", "try", "stat", "/etc/host", ",", "read", "/etc/host", ",", "write", "/etc/host", "x"],
+        );
+        b.set("/root/readonly", json!(false));
+        // Of root, whom the map does not have, and which only it may read.
+        b.mount("/etc/host", "bind", "/etc/shadow", &["bind"]).file("/etc/host", "", 0o644);
+        let results = tried(&t, &b);
+        assert_eq!(results[0]["found"]["uid"], 65_534);
+        assert_eq!((&results[1]["errno"], &results[2]["errno"]), (&json!("EACCES"), &json!("EACCES")));
+    });
+}
+
+#[test]
+fn what_needs_a_cgroup_says_so_and_leaves_nothing() {
+    let cases = [
+        ("a limit", "/linux/resources/pids/limit", json!(42)),
+        ("a path", "/linux/cgroupsPath", json!("/pintle-tests-of-somebody")),
+    ];
+    rows(cases.map(|(n, p, v)| (n, (p, v))), |(pointer, value)| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        b.set(pointer, value);
+        t.try_create(&b).fails(1, "unable to apply cgroup configuration");
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+#[test]
+fn a_container_without_a_cgroup_cannot_be_paused() {
+    rows(["pause", "ps"].map(|verb| (verb, verb)), |verb| {
+        let t = Sandbox::ordinary();
+        let c = t.start(&bundle(&t, &["/probe", "wait"]));
+        c.call(verb).fails(1, "cgroup");
+        assert_eq!(c.status(), "running");
+    });
+}
+
+#[test]
+fn ids_of_others_cannot_be_mapped() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        b.push("/linux/uidMappings", json!({"containerID": 1, "hostID": 1, "size": 1}));
+        t.try_create(&b).fails(1, "uid_map");
+        assert_eq!(t.entries(), 0);
+    });
+}
