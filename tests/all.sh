@@ -51,6 +51,8 @@ vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 # runc's files that want controllers which a hybrid host lacks in cgroup v2, or a raised hard limit: the fixed list for the
 # machine. Everything else of runc's suite needs no more than this host's kernel.
 in_machine="cgroups delete dev events exec rlimits run scheduler update"
+# Of pintle's own tests, those that touch cgroups.
+subjects="cgroup lifecycle exec namespaces"
 natively() {
 	local file
 	for file in "${PINTLE_VM_CACHE:-target/vm}"/root/opt/suites/runc/tests/integration/*.bats; do
@@ -68,15 +70,22 @@ machine_tests() {
 		return
 	fi
 	echo "   $((SECONDS - start)) s"
+	if ! integration/suites/pintle/build; then
+		failed=$((failed + 1))
+		return
+	fi
+	tests vm suite pintle --user tester rootless
 	if [ -z "$everything" ]; then
 		# shellcheck disable=SC2046,SC2086 # lists of words
 		{
+			tests vm suite pintle $subjects
 			tests vm suite runc --native $(natively)
 			tests vm suite runc $in_machine
 		}
 		return
 	fi
 	local driver user
+	tests vm suite pintle
 	for driver in cgroupfs systemd; do
 		for user in root tester; do
 			tests vm suite runc --driver $driver --user $user

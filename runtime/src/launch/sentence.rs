@@ -120,9 +120,12 @@ impl Said {
             Step::Scheduler { policy, .. } => {
                 let cause = errno_text(self.errno);
                 // sched_setattr(2): a deadline needs CAP_SYS_NICE, and an affinity with all CPUs of its domain.
-                let deadline = i32::try_from(*policy) == Ok(libc::SCHED_DEADLINE) && self.errno == Errno::PERM;
+                let deadline =
+                    i32::try_from(*policy) == Ok(libc::SCHED_DEADLINE) && self.errno == Errno::PERM;
                 let hint = match deadline {
-                    true => "; process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)",
+                    true => {
+                        "; process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
+                    }
                     false => "",
                 };
                 format!("error setting scheduler: {cause}{hint}")

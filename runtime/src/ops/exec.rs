@@ -275,8 +275,7 @@ fn place(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
         path = own.join(clean.trim_start_matches('/'));
     }
     let Some(cgroup) = Cgroup::open(&path)? else {
-        // runc's words, which its suite looks for.
-        bail!("error adding pid to cgroup {}: no such file or directory", path.display());
+        bail!("can't open cgroup {}: no such file or directory", path.display());
     };
     if !options.ignore_paused {
         cgroup.join_check()?;
