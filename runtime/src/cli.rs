@@ -7,6 +7,7 @@ use crate::log;
 use crate::ops::Context;
 use flags::{Arguments, Flag};
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 mod create;
 mod delete;
@@ -115,8 +116,9 @@ const VERBS: &[&Verb] = &[
     &plan::VERB,
 ];
 
-/// runc's verbs that are not built yet. podman asks by `checkpoint --help` whether they are.
-const MISSING: [&str; 2] = ["checkpoint", "restore"];
+/// runc's verbs that are not built yet, and what they are for.
+const MISSING: [(&str, &str); 2] =
+    [("checkpoint", "checkpoint a running container"), ("restore", "restore a container from a checkpoint")];
 
 /// Why the program fails, and with which exit code.
 #[derive(Debug)]
@@ -158,31 +160,40 @@ impl From<Error> for Failure {
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> std::result::Result<u8, Failure> {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| "pintle".into());
+    let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let globals = flags::parse(globals::FLAGS, argv, true)
-        .map_err(|error| Failure::flags(error, || help::program(VERBS)))?;
+        .map_err(|error| Failure::flags(error, || help::program(&name, VERBS)))?;
     globals::start_log(&globals)?;
     crate::log::phase("start");
     let mut words = globals.words().into_iter();
     let word = words.next().unwrap_or_default();
     if globals.switch("help") {
-        return Ok(show(&help::program(VERBS))?);
+        return Ok(show(&help::program(&name, VERBS))?);
     }
     if globals.switch("version") || word == "version" {
         return Ok(show(&help::version())?);
     }
     if word.is_empty() || word == "help" || word == "h" {
-        return helped(words.next());
+        return helped(&name, words.next());
+    }
+    if let Some(missing) = missing(&word) {
+        // Not for `checkpoint --help`: by its exit code podman asks whether there is a checkpoint.
+        if words.any(|word| word == "-h") {
+            return Ok(show(&help::missing(&name, missing))?);
+        }
+        let verb = missing.0;
+        return Err(Error::new(format!("{verb} is not there yet: pintle can't checkpoint or restore")).into());
     }
     let verb = find(&word)?;
     let arguments = flags::parse(verb.flags, words, verb.stop_at_first)
-        .map_err(|error| Failure::flags(error, || help::verb(verb)))?;
+        .map_err(|error| Failure::flags(error, || help::verb(&name, verb)))?;
     if arguments.switch("help") {
-        return Ok(show(&help::verb(verb))?);
+        return Ok(show(&help::verb(&name, verb))?);
     }
     if let Some(complaint) = verb.count.complaint(arguments.words().len()) {
         let program = program.display();
         let error = Error::new(format!("{program}: {:?} requires {complaint} argument(s)", verb.name));
-        return Err(Failure::misuse(error, "Incorrect Usage.", &help::verb(verb)));
+        return Err(Failure::misuse(error, "Incorrect Usage.", &help::verb(&name, verb)));
     }
     let context = globals::context(&globals)?;
     log::debug(format_args!(
@@ -194,22 +205,26 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> std::result::Result<u8, 
     (verb.run)(&context, &arguments).map_err(|error| Failure { error, usage: None, code: verb.failure })
 }
 
+fn missing(name: &OsStr) -> Option<(&'static str, &'static str)> {
+    MISSING.into_iter().find(|(missing, _)| name == *missing)
+}
+
 fn find(name: &OsStr) -> std::result::Result<&'static Verb, Failure> {
     if let Some(verb) = VERBS.iter().find(|verb| name == verb.name) {
         return Ok(verb);
     }
     let name = name.display();
-    if MISSING.iter().any(|missing| *missing == name.to_string()) {
-        return Err(Error::new(format!("{name} is not there yet: pintle can't checkpoint or restore")).into());
-    }
     Err(Failure { error: Error::new(format!("No help topic for '{name}'")), usage: None, code: 3 })
 }
 
 /// `help`, `help VERB`.
-fn helped(topic: Option<OsString>) -> std::result::Result<u8, Failure> {
+fn helped(program: &str, topic: Option<OsString>) -> std::result::Result<u8, Failure> {
     let text = match topic {
-        Some(name) => help::verb(find(&name)?),
-        None => help::program(VERBS),
+        Some(topic) => match missing(&topic) {
+            Some(missing) => help::missing(program, missing),
+            None => help::verb(program, find(&topic)?),
+        },
+        None => help::program(program, VERBS),
     };
     Ok(show(&text)?)
 }

@@ -37,6 +37,40 @@ fn help_is_on_stdout_with_success() {
 }
 
 #[test]
+fn help_names_the_program_as_it_was_called() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let called = t.dir.join("oci-runtime");
+        std::os::unix::fs::symlink(Runtime::under_test().binary(), &called).unwrap();
+        let first = |args: &[&str]| {
+            let mut command = Command::new(&called);
+            command.args(args).stdin(std::process::Stdio::null());
+            t.finish(command).ok().stdout.lines().nth(1).unwrap_or("").to_owned()
+        };
+        assert_eq!(first(&["--help"]), "   oci-runtime - Open Container Initiative runtime");
+        assert!(first(&["delete", "-h"]).starts_with("   oci-runtime delete - "));
+    });
+}
+
+#[test]
+fn what_is_not_there_yet_has_a_help_that_says_so() {
+    rows(["checkpoint", "restore"].map(|v| (v, v)), |verb| {
+        if Runtime::under_test() != Runtime::Pintle {
+            skip("the verb is there");
+        }
+        let t = Sandbox::new();
+        for args in [[verb, "-h"], ["help", verb]] {
+            let text = plain(&t, &args).ok().stdout;
+            assert!(text.starts_with(&format!("NAME:\n   pintle {verb} - ")), "{text}");
+            assert!(text.contains("pintle can't checkpoint or restore yet"), "{text}");
+        }
+        // podman takes success for a yes.
+        let refusal = plain(&t, &[verb, "--help"]).exits(1).stderr;
+        assert!(refusal.contains(&format!("{verb} is not there yet")), "{refusal}");
+    });
+}
+
+#[test]
 fn the_help_names_every_verb() {
     behaviour(|| {
         let t = Sandbox::new();

@@ -26,7 +26,7 @@ Creates a container from a bundle: a directory with a specification file named
 \"config.json\" and a root filesystem. Its program does not run before \"start\".
 
 The program and its arguments are \"args\" in the specification file; see
-\"pintle spec --help\".";
+\"{program} spec --help\".";
 
 pub(super) const BUNDLE: Flag =
     Flag::new("bundle", Kind::Path, "the bundle's directory, by default the current directory").short('b');

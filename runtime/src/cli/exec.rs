@@ -45,7 +45,7 @@ execute in it, which can only be left out with \"-p\".
 EXAMPLE:
 To list the processes of a container that has ps(1):
 
-       # pintle exec <container-id> ps";
+       # {program} exec <container-id> ps";
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
     let status = options(arguments).and_then(|options| exec::exec(context, &options));

@@ -1,4 +1,5 @@
-//! Help and version, in the shape of runc's, which people know and scripts look through.
+//! Help and version, in the shape of runc's, which people know and scripts look through. Help names the program as it was
+//! called; the texts of the verbs have `{program}` there.
 
 use super::Verb;
 use super::flags::{Flag, HELP, Kind};
@@ -11,7 +12,7 @@ pub const RUNC_VERSION: &str = "1.5.0";
 pub const SPEC_VERSION: &str = "1.3.0";
 
 const ABOUT: &str = "\
-pintle - Open Container Initiative runtime
+{program} - Open Container Initiative runtime
 
 pintle runs a container from a bundle: a directory with a root filesystem and a
 specification file named \"config.json\". It is a low-level runtime that engines
@@ -19,7 +20,7 @@ call in place of runc, and has runc's command line.
 
 To start a new instance of a container:
 
-    # pintle run [ -b bundle ] <container-id>
+    # {program} run [ -b bundle ] <container-id>
 
 Where \"<container-id>\" is a name of your choice that no other container on this
 host has. Without \"-b\" the bundle is the current directory.";
@@ -32,7 +33,7 @@ pub fn version() -> String {
 }
 
 /// The help of the whole program.
-pub fn program(verbs: &[&Verb]) -> String {
+pub fn program(name: &str, verbs: &[&Verb]) -> String {
     let mut rows: Vec<(String, String)> = verbs
         .iter()
         .filter(|verb| !verb.hidden)
@@ -40,8 +41,9 @@ pub fn program(verbs: &[&Verb]) -> String {
         .collect();
     rows.push(("help, h".to_owned(), "show a list of commands, or help for one command".to_owned()));
     format!(
-        "NAME:\n   {ABOUT}\n\nUSAGE:\n   pintle [global options] command [command options] [arguments...]\n\n\
+        "NAME:\n   {}\n\nUSAGE:\n   {name} [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n{}\nGLOBAL OPTIONS:\n{}",
+        ABOUT.replace("{program}", name),
         env!("CARGO_PKG_VERSION"),
         table(&rows),
         options(globals::FLAGS.iter().chain([&HELP]))
@@ -49,9 +51,9 @@ pub fn program(verbs: &[&Verb]) -> String {
 }
 
 /// The help of one verb.
-pub fn verb(verb: &Verb) -> String {
-    let mut text =
-        format!("NAME:\n   pintle {} - {}\n\nUSAGE:\n   pintle {}", verb.name, verb.about, verb.name);
+pub fn verb(program: &str, verb: &Verb) -> String {
+    let Verb { name, about, .. } = verb;
+    let mut text = format!("NAME:\n   {program} {name} - {about}\n\nUSAGE:\n   {program} {name}");
     let options = options(verb.flags.iter());
     if !options.is_empty() {
         text.push_str(" [command options]");
@@ -64,7 +66,15 @@ pub fn verb(verb: &Verb) -> String {
     if !options.is_empty() {
         text.push_str(&format!("\nOPTIONS:\n{options}"));
     }
-    text
+    text.replace("{program}", program)
+}
+
+/// The help of a verb of runc's that is not built yet.
+pub fn missing(program: &str, (name, about): (&str, &str)) -> String {
+    format!(
+        "NAME:\n   {program} {name} - {about} (not there yet)\n\nUSAGE:\n   {program} {name} <container-id>\n\n\
+         DESCRIPTION:\n   pintle can't checkpoint or restore yet: this command does nothing and fails.\n"
+    )
 }
 
 fn options<'a>(flags: impl Iterator<Item = &'a Flag>) -> String {
@@ -102,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn help_names_the_program_as_it_was_called() {
+        assert!(
+            program("runc", cli::VERBS).starts_with("NAME:\n   runc - Open Container Initiative runtime\n")
+        );
+        for text in cli::VERBS.iter().map(|of| verb("runc", of)).chain([program("runc", cli::VERBS)]) {
+            assert!(!text.contains("{program}"), "{text}");
+            for command in ["# pintle", "   pintle ", "\"pintle "] {
+                assert!(!text.contains(command), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn the_help_of_a_verb_has_runcs_headings() {
         let expect = "\
 NAME:
@@ -116,11 +139,13 @@ DESCRIPTION:
 OPTIONS:
    --force, -f  kill the container first if it is still running (uses SIGKILL)
 ";
-        assert_eq!(verb(&cli::delete::VERB), expect);
-        assert!(!verb(&cli::kill::VERB).contains("OPTIONS:"), "a hidden flag is hidden");
-        assert!(!program(cli::VERBS).contains("   plan"), "a hidden verb is hidden");
+        assert_eq!(verb("pintle", &cli::delete::VERB), expect);
+        assert!(!verb("pintle", &cli::kill::VERB).contains("OPTIONS:"), "a hidden flag is hidden");
+        assert!(!program("pintle", cli::VERBS).contains("   plan"), "a hidden verb is hidden");
         for verb in cli::VERBS.iter().filter(|verb| !verb.hidden) {
-            assert!(program(cli::VERBS).contains(&format!("\n   {:<8}  {}\n", verb.name, verb.about)));
+            assert!(
+                program("pintle", cli::VERBS).contains(&format!("\n   {:<8}  {}\n", verb.name, verb.about))
+            );
         }
     }
 }

@@ -22,7 +22,7 @@ the number of the signal.
 EXAMPLE:
 To send \"KILL\" to the init process of the container \"ubuntu01\":
 
-       # pintle kill ubuntu01 KILL";
+       # {program} kill ubuntu01 KILL";
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
     let mut words = arguments.texts()?.into_iter();

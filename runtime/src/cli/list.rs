@@ -17,7 +17,7 @@ Lists the containers under the global option \"--root\" (default: \"/run/pintle\
 EXAMPLE:
 To list the containers under another root:
 
-       # pintle --root value list",
+       # {program} --root value list",
     flags: &[FORMAT, Flag::new("quiet", Kind::Switch, "print only the ids of the containers").short('q')],
     count: Count::Exactly(0),
     ..Verb::new("list", "list the containers under the given root", run)

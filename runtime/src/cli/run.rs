@@ -36,7 +36,7 @@ A bundle is a directory with a specification file named \"config.json\" and a
 root filesystem.
 
 The program and its arguments are \"args\" in the specification file; see
-\"pintle spec --help\".";
+\"{program} spec --help\".";
 
 fn run_verb(context: &Context, arguments: &Arguments) -> Result<u8> {
     let status = options(context, arguments).and_then(|options| run::run(context, &options));

@@ -26,9 +26,9 @@ To run docker's hello-world as the container \"container1\":
     mkdir rootfs
     docker pull hello-world
     docker export $(docker create hello-world) | tar -C rootfs -xf -
-    pintle spec
+    {program} spec
     sed -i 's;\"sh\";\"/hello\";' config.json
-    pintle run container1
+    {program} run container1
 
 With \"--rootless\" the container needs no root privileges: it has a user namespace
 of its own. Root in a user namespace does not need that.";
