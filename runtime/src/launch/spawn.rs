@@ -4,6 +4,7 @@ use super::image;
 use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::host::Opened;
+use crate::log;
 use crate::plan::Birth;
 use crate::plan::steps::Slot;
 use crate::spec::Hook;
@@ -88,6 +89,8 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
     numbers.push(order.as_raw_fd());
     let place = CString::new(order.as_raw_fd().to_string()).map_err(|_| Error::new("order"))?;
     let image = image::executable()?;
+    // In runc's words, as people look for them in a debug log.
+    log::debug("nsexec container setup");
     let (pid, pidfd) = spawn(&Raw {
         image: image.as_fd(),
         arguments: &[c"pintle-init", &place],
@@ -98,6 +101,7 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         keep_capabilities: birth.keep_capabilities,
     })
     .context("clone3")?;
+    log::debug(format_args!("child process in init(): {pid}"));
     Ok(Child { pid, pidfd, channel })
 }
 

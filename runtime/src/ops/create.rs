@@ -236,6 +236,7 @@ impl Birth<'_> {
             }
         };
         log::phase("program");
+        log::debug("init: closing the pipe to signal completion");
         if let Err(error) = self.finish(&child) {
             spawn::end(&child);
             return Err(error);

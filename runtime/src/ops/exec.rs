@@ -109,6 +109,7 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         ..Descriptors::default()
     };
     let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
+    crate::log::debug("setns_init: about to exec");
     let served = serve(
         child,
         &birth,
