@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -114,6 +115,10 @@ fn read_tree(path: &Path, text: &mut String) -> Result<()> {
 }
 
 fn make(part: &Part) -> Result<()> {
+    // /proc/self belongs to the effective user.
+    if fs::metadata("/proc/self").context("look at /proc/self")?.uid() != 0 {
+        bail!("{}: making the machine needs root: run cargo vm build as root once", part.recipe);
+    }
     let made = cache::path(part.recipe);
     let remembered = made.with_extension("recipe");
     let log = made.with_extension("log");
