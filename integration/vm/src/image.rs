@@ -1,6 +1,7 @@
 //! Making the machine, once: an emulator, a root folder, the disk that it becomes. The recipes are the scripts in `image/`;
 //! this file knows their order, runs them where something is missing or the recipe changed, and shows what happens.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,19 @@ pub struct Image {
 }
 
 impl Image {
+    /// The words that start a program of the unpacked emulator: by its own dynamic loader, since the host's libraries are too
+    /// old for it.
+    pub fn emulator(&self, program: &str) -> [OsString; 4] {
+        let inside = |path: &str| self.qemu.join(path).into_os_string();
+        let libraries = inside("usr/lib/x86_64-linux-gnu");
+        [
+            inside("usr/lib64/ld-linux-x86-64.so.2"),
+            "--library-path".into(),
+            libraries,
+            inside(&format!("usr/bin/{program}")),
+        ]
+    }
+
     /// What the machine was made from: two images with the same identity give the same results.
     pub fn identity(&self) -> Result<String> {
         PARTS.iter().filter(|part| part.recipe != "qemu").map(recipe).collect()

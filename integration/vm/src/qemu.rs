@@ -130,17 +130,12 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
     }
 }
 
-/// The unpacked emulator by its own dynamic loader: the host's libraries are too old for it.
+/// A machine whose master was killed has nobody to stop it: the kernel does.
 fn program(image: &Image) -> Command {
-    let inside = |path: &str| image.qemu.join(path);
-    let libraries =
-        ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|path| inside(path).display().to_string());
-    // A machine whose master was killed has nobody to stop it.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(inside("usr/lib64/ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(libraries.join(":")).arg(inside("usr/bin/qemu-system-x86_64"));
+    command.args(["--pdeathsig", "KILL"]).args(image.emulator("qemu-system-x86_64"));
     for data in ["usr/share/qemu", "usr/share/seabios"] {
-        command.arg("-L").arg(inside(data));
+        command.arg("-L").arg(image.qemu.join(data));
     }
     command
 }

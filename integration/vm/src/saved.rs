@@ -48,11 +48,9 @@ fn save(image: &Image, shape: Shape, saved: &Saved) -> Result<()> {
 }
 
 fn layer(image: &Image, saved: &Saved) -> Result<()> {
-    let inside = |path: &str| image.qemu.join(path);
-    let made = Command::new(inside("usr/lib64/ld-linux-x86-64.so.2"))
-        .arg("--library-path")
-        .arg(inside("usr/lib/x86_64-linux-gnu"))
-        .arg(inside("usr/bin/qemu-img"))
+    let [loader, words @ ..] = image.emulator("qemu-img");
+    let made = Command::new(loader)
+        .args(words)
         .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
         .arg(image.boot.join("disk.ext4"))
         .arg(&saved.disk)
