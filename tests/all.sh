@@ -62,10 +62,9 @@ natively() {
 }
 
 machine_tests() {
-	check build --quiet --package pintle-vm
 	local start=$SECONDS
 	echo "== cargo vm build"
-	if ! vm build; then
+	if ! { cargo build --quiet --package pintle-vm && vm build; }; then
 		failed=$((failed + 1))
 		return
 	fi
