@@ -21,7 +21,7 @@ demo: build ## a real container: what is isolated, how long its start takes, its
 test: build ## format, lints, unit tests, conformance, runc's suite in part; closes with the counts
 	@tests/all.sh
 
-test-all: build ## everything: all of runc's suite in the test machine, both cgroup drivers, root and an ordinary user
+test-all: build ## the same with all of runc's suite and all of pintle's own in the test machine
 	@tests/all.sh everything
 
 vm: build ## the test machine, made once: see cargo vm --help

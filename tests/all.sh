@@ -83,13 +83,8 @@ machine_tests() {
 		}
 		return
 	fi
-	local driver user
 	tests vm suite pintle
-	for driver in cgroupfs systemd; do
-		for user in root tester; do
-			tests vm suite runc --driver $driver --user $user
-		done
-	done
+	tests vm suite runc
 }
 
 for need in "ip iproute2" "ps procps" "unshare util-linux"; do
