@@ -66,11 +66,20 @@ struct Part {
 }
 
 const PARTS: [Part; 4] = [
-    Part { recipe: "qemu", about: "unpack the emulator", inputs: &["integration/vm/image/qemu"] },
+    Part {
+        recipe: "qemu",
+        about: "unpack the emulator",
+        inputs: &["integration/vm/image/qemu", "integration/vm/image/apt.sh"],
+    },
     Part {
         recipe: "root",
         about: "bootstrap the root folder: about 300 packages",
-        inputs: &["integration/vm/image/root", "integration/vm/image/packages", "integration/vm/guest/root"],
+        inputs: &[
+            "integration/vm/image/root",
+            "integration/vm/image/apt.sh",
+            "integration/vm/image/packages",
+            "integration/vm/guest/root",
+        ],
     },
     Part {
         recipe: "suites",

@@ -36,11 +36,13 @@ where
     let deadline = Instant::now() + request.timeout;
     let script = results.join(".script");
     fs::write(&script, &request.script).with_context(|| format!("write {}", script.display()))?;
-    let mut qemu = start(image, request, results)?;
-    let streams = send(&mut qemu, out, err)?;
-    let status = wait(&streams, deadline);
+    let ended = start(image, request, results).and_then(|mut qemu| {
+        let streams = send(&mut qemu, out, err)?;
+        wait(&streams, deadline).or_else(|error| bail!("{error:#}; {}", qemu.keep_console()?))
+    });
+    // Whatever became of the machine: the folder is the caller's.
     fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
-    status.or_else(|error| bail!("{error:#}; {}", qemu.keep_console()?))
+    ended
 }
 
 fn start(image: &Image, request: &Request, results: &Path) -> Result<Qemu> {
