@@ -150,6 +150,24 @@ impl Cgroup {
         Ok(text.and_then(|text| value_of(&text, "oom_kill")))
     }
 
+    /// Somebody removed it.
+    pub fn is_gone(&self) -> bool {
+        matches!(file::read_if_there(&self.dir, "cgroup.procs"), Ok(None))
+    }
+
+    /// The most memory that its processes ever took together, in bytes. Before Linux 5.19: what they take now.
+    ///
+    /// # Errors
+    /// No memory controller.
+    pub fn memory_peak(&self) -> Result<u64> {
+        let text = match file::read(&self.dir, "memory.peak") {
+            Err(Errno::NOENT) => file::read(&self.dir, "memory.current"),
+            text => text,
+        };
+        let text = text.with_context(|| self.told("memory.peak"))?;
+        text.trim().parse().map_err(|_| Error::new(format!("memory.peak: {text:?} is no number")))
+    }
+
     /// `read PATH/FILE`, for errors.
     fn told(&self, file: &str) -> String {
         format!("read {}/{file}", self.path.display())

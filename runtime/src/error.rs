@@ -20,6 +20,8 @@ pub enum Kind {
     Program,
     /// Whoever should answer did not, in all the time that there was.
     TimedOut,
+    /// There was not enough memory, for a call or for init to live on.
+    OutOfMemory,
     /// Anything else: only the sentence matters.
     Other,
 }
@@ -50,6 +52,11 @@ impl Error {
     /// No answer within so many seconds.
     pub fn timed_out(seconds: u64) -> Self {
         Self { text: format!("no answer within {seconds} s").into(), kind: Kind::TimedOut }
+    }
+
+    /// Says in `text` that there was not enough memory.
+    pub fn out_of_memory(text: impl Into<Cow<'static, str>>) -> Self {
+        Self { text: text.into(), kind: Kind::OutOfMemory }
     }
 
     /// Marks a failure that came after everything was prepared.
@@ -83,7 +90,8 @@ pub fn errno_text(errno: rustix::io::Errno) -> String {
 
 impl From<rustix::io::Errno> for Error {
     fn from(errno: rustix::io::Errno) -> Self {
-        Self::new(errno_text(errno))
+        let kind = if errno == rustix::io::Errno::NOMEM { Kind::OutOfMemory } else { Kind::Other };
+        Self { text: errno_text(errno).into(), kind }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod list;
 pub mod pause;
 pub mod plan;
 pub mod ps;
+mod rehearsal;
 pub mod resume;
 pub mod run;
 pub mod spec;

@@ -56,6 +56,8 @@ pub struct Options {
     pub cgroup_mount: PathBuf,
     /// Who makes the cgroup.
     pub driver: cgroup::Driver,
+    /// Everything is prepared, nobody is told, and nothing is executed: no hooks, no terminal, no program.
+    pub rehearsal: bool,
 }
 
 /// Everything decided about a birth.
@@ -199,7 +201,8 @@ impl<'a> Parts<'a> {
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
         let bounds = process::Bounds::new(host, &spaces, options.foreground);
-        let process = process::Decided::new(process, bounds, &more, warnings)?;
+        let mut process = process::Decided::new(process, bounds, &more, warnings)?;
+        process.terminal &= !options.rehearsal;
         process.check_ids(&spaces)?;
         let cgroup = cgroup::Plan::new(&cgroup::Input {
             driver: options.driver,
@@ -217,7 +220,10 @@ impl<'a> Parts<'a> {
             given,
             personality: process::personality(linux, warnings),
             filter,
-            hooks: hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?,
+            hooks: hooks::Decided::new(
+                spec.hooks.as_ref().filter(|_| !options.rehearsal),
+                &options.environment,
+            )?,
             mounts: mounts::Decided::new(given, &spaces, &cgroup, warnings)?,
             cgroup,
             process,
@@ -304,6 +310,9 @@ impl<'a> Parts<'a> {
         let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
         self.process.become_user(steps, sync, keep, filter);
         steps.push(&Step::Done {});
+        if options.rehearsal {
+            return Ok(());
+        }
         if options.wait_for_start {
             let fifo = steps.slot(Slot::Fifo);
             steps.push(&Step::AwaitStart { fifo });

@@ -11,9 +11,7 @@ use rustix::io::Errno;
 impl Cgroup {
     /// Writes everything, in the order given. Stops at the first that fails.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
-        if let Some(check) = limits.above_usage {
-            self.check_usage(check.memory_and_swap, check.memory)?;
-        }
+        self.check(limits)?;
         let mut postponed = Vec::new();
         for write in &limits.writes {
             let written = match write.turn {
@@ -28,6 +26,11 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Refuses limits that the cgroup is above already, where that is asked for.
+    pub fn check(&self, limits: &Limits) -> Result<()> {
+        limits.above_usage.map_or(Ok(()), |check| self.check_usage(check.memory_and_swap, check.memory))
     }
 
     /// Like [`Cgroup::apply`], but what the files said before is written back when one write fails. Only a device

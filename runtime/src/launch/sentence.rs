@@ -20,7 +20,8 @@ pub fn failure(steps: &Steps, index: usize, errno: i32, operation: &[u8], note: 
             sentence = Some(said.about(step));
         }
     });
-    Error::new(sentence.unwrap_or_else(|| said.plain()))
+    let sentence = sentence.unwrap_or_else(|| said.plain());
+    if said.errno == Errno::NOMEM { Error::out_of_memory(sentence) } else { Error::new(sentence) }
 }
 
 /// What init said.

@@ -210,10 +210,15 @@ impl Serving<'_> {
             Ok(status) => status,
             Err(error) => return error,
         };
-        let killed_for_memory =
-            caller.cgroup.get().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).is_some_and(|n| n > 0);
-        if killed_for_memory {
-            return Error::new(phrase::OOM_AT_START);
+        let kills = caller.cgroup.get().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
+        if kills.is_some_and(|count| count > 0) {
+            return Error::out_of_memory(phrase::OOM_AT_START);
+        }
+        let killed = status.terminating_signal() == Some(rustix::process::Signal::KILL.as_raw());
+        if killed && kills.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone) {
+            // systemd clears a unit away as soon as it is empty, and the count with it.
+            let text = format!("{}: {} (possibly OOM-killed)", phrase::CONTAINER_INIT, describe(status));
+            return Error::out_of_memory(text);
         }
         Error::new(describe(status)).context(phrase::CONTAINER_INIT)
     }

@@ -1,15 +1,16 @@
 //! `create`: everything of a container but its program. The birth told here is that of `run`, too.
 
-use super::{Context, delete};
+use super::{Context, delete, rehearsal};
 use crate::bail;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup, Layout};
-use crate::error::{Context as _, Error, Result, phrase};
+use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::{self, Host, Opened};
 use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Foreground};
 use crate::launch::{mount_maps, serve};
 use crate::log;
+use crate::plan::cgroup::Write;
 use crate::plan::{self, Plan, namespaces};
 use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
@@ -115,16 +116,34 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         Ok((child, foreground)) => {
             Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
         }
-        Err(error) => Err(birth.take_back(error)),
+        Err(error) => {
+            let limit =
+                birth.plan.cgroup.limits.writes.iter().rfind(|write| write.file == "memory.max").cloned();
+            let error = birth.take_back(error);
+            match limit.filter(|_| error.kind() == Kind::OutOfMemory) {
+                Some(limit) => Err(too_low(error, &limit, rehearsal::memory(context, options))),
+                None => Err(error),
+            }
+        }
     }
+}
+
+/// Which limit it was, and what would have done.
+fn too_low(error: Error, limit: &Write, enough: Result<u64>) -> Error {
+    let Write { origin, value, .. } = limit;
+    let enough = match enough {
+        Ok(bytes) => format!("with {bytes} init comes through here, and the program needs its own"),
+        Err(error) => format!("what would do here can't be told: {error}"),
+    };
+    Error::new(format!("{error}: {origin} is {value} bytes; {enough}"))
 }
 
 /// What was decided, and what the decision was taken from.
 pub struct Decision {
     /// Everything that will be done.
     pub plan: Plan,
-    layout: Layout,
-    opened: Opened,
+    pub(super) layout: Layout,
+    pub(super) opened: Opened,
     rootfs: PathBuf,
 }
 
@@ -133,13 +152,28 @@ pub struct Decision {
 /// # Errors
 /// What in config.json can't be done, on this machine or at all.
 pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<Decision> {
+    decide_with(context, options, purpose, |_| {})
+}
+
+/// As [`decide`], with a last word about the plan's options.
+///
+/// # Errors
+/// As for [`decide`].
+pub(super) fn decide_with(
+    context: &Context,
+    options: &Options,
+    purpose: Purpose,
+    last: impl FnOnce(&mut plan::Options),
+) -> Result<Decision> {
     let spec = spec::load(&options.bundle)?;
     log::phase("config");
     let layout = Layout::find()?;
     let host = host(context, &spec)?;
     let (facts, opened) = host::survey(&spec, &options.bundle)?;
     log::phase("host");
-    let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
+    let mut told = plan_options(context, options, purpose, &layout);
+    last(&mut told);
+    let plan = Plan::new(&spec, &host, &facts, &told)?;
     Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
 }
 
@@ -169,6 +203,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         terminal_size: if purpose == Purpose::Foreground { terminal::size() } else { (0, 0) },
         cgroup_mount: layout.mount.clone(),
         driver: context.driver,
+        rehearsal: false,
     }
 }
 

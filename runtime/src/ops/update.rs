@@ -53,6 +53,8 @@ pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> 
     let driver = if container.state.unit.is_some() { Driver::Systemd } else { Driver::Files };
     let limits = plan::limits(Some(&new), driver)?;
     let cgroup = Cgroup::of(&container)?;
+    // Before systemd hears of them: it would not ask.
+    cgroup.check(&limits)?;
     let mut told = Told::new(context, &container)?;
     told.change(&new)?;
     if let Err(error) = cgroup.change(&limits) {

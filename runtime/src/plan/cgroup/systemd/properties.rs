@@ -107,6 +107,7 @@ fn quota_per_second(quota: i64, period: u64) -> u64 {
 /// The limits as systemd will have them: a quota of whole percents, and no weight beside idle.
 pub fn adjusted(resources: &LinuxResources) -> LinuxResources {
     let mut new = resources.clone();
+    let idle_by_file = resources.unified().as_ref().is_some_and(is_idle);
     if let Some(cpu) = resources.cpu() {
         let mut cpu = cpu.clone();
         if let Some(quota @ 1..) = cpu.quota() {
@@ -114,12 +115,12 @@ pub fn adjusted(resources: &LinuxResources) -> LinuxResources {
             let rounded = u128::from(quota_per_second(quota, period)) * u128::from(period) / 1_000_000;
             cpu.set_quota(i64::try_from(rounded).ok().or(Some(quota)));
         }
-        if cpu.idle() == Some(1) {
+        if cpu.idle() == Some(1) || idle_by_file {
             cpu.set_shares(None);
         }
         new.set_cpu(Some(cpu));
     }
-    if let Some(files) = resources.unified().as_ref().filter(|files| is_idle(files)) {
+    if let Some(files) = resources.unified().as_ref().filter(|_| idle_by_file) {
         let kept = files.iter().filter(|(name, _)| *name != "cpu.weight");
         new.set_unified(Some(kept.map(|(name, value)| (name.clone(), value.clone())).collect()));
     }
@@ -314,8 +315,9 @@ mod tests {
         let both = resources(r#"{"cpu":{"shares":1024,"idle":1}}"#);
         assert_eq!(warnings(&both), ["unable to apply both CPUWeight and CPUIdle, ignoring CPUWeight"]);
         assert_eq!(adjusted(&both).cpu().as_ref().expect("cpu").shares(), None);
-        let both = resources(r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#);
+        let both = resources(r#"{"cpu":{"shares":200},"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#);
         assert_eq!(warnings(&both).len(), 1);
+        assert_eq!(adjusted(&both).cpu().as_ref().expect("cpu").shares(), None);
         assert_eq!(adjusted(&both).unified().as_ref().expect("unified").len(), 1);
     }
 

@@ -1,0 +1,101 @@
+//! A birth without consequences, to tell how much memory one takes: the same steps in the same kind of cgroup, but no
+//! hook, no terminal, no record, and no program at the end. Only done when a birth failed for want of memory.
+
+use super::Context;
+use super::create::{Decision, Options, Purpose, decide_with};
+use crate::bail;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Kind, Result};
+use crate::launch::mount_maps;
+use crate::launch::serve::{self, Caller};
+use crate::launch::spawn::{self, Descriptors};
+use crate::plan::cgroup::{Limits, Missing, Turn, Write};
+use std::cell::OnceCell;
+use std::time::{Duration, Instant};
+
+/// In bytes. No birth takes more, but a hostile image may make it.
+const MOST: u64 = 256 << 20;
+/// In bytes; how exactly the answer is looked for.
+const STEP: u64 = 16 << 10;
+/// Nobody waits longer for an error.
+const ENOUGH: Duration = Duration::from_millis(300);
+/// How long a cgroup may take to be empty.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A limit, in bytes, with which everything up to the program is done: the least that is found in [`ENOUGH`]. Each trial
+/// is a birth, which takes a few milliseconds, or many where the kernel looks long for memory to take back.
+///
+/// # Errors
+/// A birth that fails for another reason.
+pub(super) fn memory(context: &Context, options: &Options) -> Result<u64> {
+    let options =
+        Options { console_socket: None, pidfd_socket: None, notify_socket: None, ..options.clone() };
+    let Some(taken) = trial(context, &options, MOST)? else { bail!("more than {MOST} bytes are not tried") };
+    let (mut fails, mut works) = (0, taken.next_multiple_of(STEP));
+    // What was taken includes what the kernel sets aside for each processor, so less may do.
+    while trial(context, &options, works)?.is_none() && works < MOST {
+        (fails, works) = (works, works * 2);
+    }
+    let end = Instant::now() + ENOUGH;
+    while works - fails > STEP && Instant::now() < end {
+        let middle = (fails + works) / 2;
+        match trial(context, &options, middle)? {
+            Some(_) => works = middle,
+            None => fails = middle,
+        }
+    }
+    Ok(works)
+}
+
+/// The bytes that a birth with this limit took; `None` when they were too few.
+fn trial(context: &Context, options: &Options, limit: u64) -> Result<Option<u64>> {
+    let mut decision = decide_with(context, options, Purpose::Detached, |told| told.rehearsal = true)?;
+    // systemd has no part in it: nothing outlives this.
+    decision.plan.cgroup.unit = None;
+    decision.plan.cgroup.limits = Limits { writes: vec![memory_max(limit)], above_usage: None };
+    let Some(cgroup) = cgroup::create(&decision.layout, &decision.plan.cgroup)? else {
+        bail!("it has no cgroup")
+    };
+    let cgroup = OnceCell::from(cgroup);
+    let born = born(&decision, &cgroup);
+    for made in cgroup.get().iter().flat_map(|cgroup| cgroup.made().iter().rev()) {
+        cgroup::delete(made, LIMIT)?;
+    }
+    match born {
+        Err(error) if error.kind() == Kind::OutOfMemory => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn memory_max(limit: u64) -> Write {
+    Write {
+        origin: "linux.resources.memory.limit".into(),
+        file: "memory.max".into(),
+        value: limit.to_string(),
+        missing: Missing::Refuse,
+        turn: Turn::Once,
+    }
+}
+
+fn born(decision: &Decision, cgroup: &OnceCell<Cgroup>) -> Result<u64> {
+    let birth = &decision.plan.birth;
+    let descriptors = Descriptors {
+        opened: Some(&decision.opened),
+        mount_maps: mount_maps::open(&birth.mount_maps)?,
+        ..Descriptors::default()
+    };
+    let child = spawn::init(birth, &descriptors, cgroup.get().map(Cgroup::fd))?;
+    let mut caller = Caller {
+        born: &mut |_| Ok(()),
+        place: &mut |_| Ok(()),
+        meanwhile: &mut || Ok(()),
+        hooks: &mut |_| Ok(None),
+        ready: &mut |_| Ok(None),
+        cgroup,
+        of_container: true,
+        see_it_run: false,
+    };
+    let child = serve::serve(child, birth, &mut caller)?;
+    spawn::end(&child);
+    cgroup.get().map_or(Ok(0), Cgroup::memory_peak)
+}
