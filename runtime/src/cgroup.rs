@@ -109,9 +109,7 @@ impl Cgroup {
 
     /// The cgroup of a container that has one.
     pub fn of(container: &Container) -> Result<Self> {
-        let path = container.state.cgroup.as_deref();
-        let cgroup = path.map_or(Ok(None), Self::open)?;
-        cgroup.ok_or_else(|| Error::new(phrase::NO_CGROUP))
+        container.cgroup()?.ok_or_else(|| Error::new(phrase::NO_CGROUP))
     }
 
     /// The directory, as clone3(2) takes it for CLONE_INTO_CGROUP.
@@ -122,6 +120,15 @@ impl Cgroup {
     /// The directory's absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its inode, which no other cgroup gets until the next boot.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn inode(&self) -> Result<u64> {
+        let found = rustix::fs::fstat(&self.dir);
+        Ok(found.with_context(|| format!("fstat {}", self.path.display()))?.st_ino)
     }
 
     /// The directories that [`create()`] made, parents first.

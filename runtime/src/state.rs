@@ -40,6 +40,8 @@ pub struct State {
     pub created: String,
     /// Absolute path of the cgroup directory.
     pub cgroup: Option<PathBuf>,
+    /// Its inode, which tells it from a later one at the same path; 0 while there is none.
+    pub cgroup_inode: u64,
     /// The cgroups above it that were made for it.
     pub cgroup_parents: Vec<PathBuf>,
     /// The unit of systemd's that has the cgroup.
@@ -73,6 +75,8 @@ struct Own {
     version: u32,
     creating: bool,
     bundle: PathBuf,
+    #[serde(default)]
+    cgroup_inode: u64,
     cgroup_parents: Vec<PathBuf>,
     #[serde(default)]
     unit: Option<Unit>,
@@ -238,6 +242,7 @@ impl Container {
             start_time: read.init_process_start,
             created: read.created,
             cgroup: read.cgroup_paths.into_values().next(),
+            cgroup_inode: read.pintle.cgroup_inode,
             cgroup_parents: read.pintle.cgroup_parents,
             unit: read.pintle.unit,
             bundle: read.pintle.bundle,
@@ -307,6 +312,7 @@ impl Container {
                 version: VERSION,
                 creating: state.creating,
                 bundle: state.bundle.clone(),
+                cgroup_inode: state.cgroup_inode,
                 cgroup_parents: state.cgroup_parents.clone(),
                 unit: state.unit.clone(),
                 resources: state.resources.clone(),
@@ -349,9 +355,20 @@ impl Container {
         Ok(if self.has_fifo() { Status::Created } else { Status::Running })
     }
 
-    fn is_frozen(&self) -> Result<bool> {
+    /// Its cgroup, if that is there and not somebody else's by now: systemd clears a unit away that is empty, and another
+    /// container may have made one of the same name.
+    ///
+    /// # Errors
+    /// Those of open(2) but ENOENT.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
         let cgroup = self.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten();
-        cgroup.map_or(Ok(false), |cgroup| cgroup.is_frozen())
+        let Some(cgroup) = cgroup else { return Ok(None) };
+        let same = self.state.cgroup_inode == 0 || cgroup.inode()? == self.state.cgroup_inode;
+        Ok(same.then_some(cgroup))
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        self.cgroup()?.map_or(Ok(false), |cgroup| cgroup.is_frozen())
     }
 
     /// Whether init is a live process: neither gone, nor a zombie, nor somebody else with its number.

@@ -1,7 +1,7 @@
 //! Where a test lives: a temporary folder with a `--root` of its own, the calls into the runtime, its containers.
 //! Whatever the test leaves is deleted at the end, by force; a call that hangs is killed and fails the test.
 
-use crate::{Bundle, Output, Runtime, Value, bundle, wait_for};
+use crate::{Bundle, Output, Runtime, Value, bundle, cgroup_mount, skip, wait_for};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -28,6 +28,8 @@ pub struct Sandbox {
     count: Cell<u32>,
     /// Whom the runtime is called as, where that is not the caller.
     user: Option<u32>,
+    /// systemd makes the cgroups.
+    systemd: bool,
 }
 
 impl Default for Sandbox {
@@ -42,7 +44,18 @@ impl Sandbox {
         let name = format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
         fs::create_dir(&dir).expect("a temporary folder");
-        Self { dir, name, count: Cell::new(0), user: None }
+        let systemd = std::env::var("PINTLE_TESTS_DRIVER").is_ok_and(|driver| driver == "systemd");
+        Self { dir, name, count: Cell::new(0), user: None, systemd }
+    }
+
+    /// One whose containers are units of the host's systemd; skips where there is none.
+    pub fn by_systemd() -> Self {
+        if !Path::new("/run/systemd/system").is_dir() || cgroup_mount() != Path::new("/sys/fs/cgroup") {
+            skip("the host's cgroups are not systemd's");
+        }
+        let mut sandbox = Self::new();
+        sandbox.systemd = true;
+        sandbox
     }
 
     /// One in which an ordinary user calls the runtime: the caller, or somebody else where the caller is root.
@@ -115,6 +128,9 @@ impl Sandbox {
             .arg("--log")
             .arg(self.dir.join("log"))
             .args(["--log-format", "json"]);
+        if self.systemd {
+            command.arg("--systemd-cgroup");
+        }
         command.stdin(Stdio::null());
         command
     }

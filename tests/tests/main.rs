@@ -19,4 +19,5 @@ mod rootless;
 mod seccomp;
 mod signals;
 mod state_and_list;
+mod systemd;
 mod terminal;

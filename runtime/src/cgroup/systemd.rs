@@ -1,8 +1,9 @@
 //! What systemd is asked about a container's unit: to start it around a process, to change it, to stop it. Each verb is
 //! one connection and one call; the end of a job is told by the signal JobRemoved. org.freedesktop.systemd1(5).
 
+use super::{Cgroup, Layout};
 use crate::bail;
-use crate::bus::{Address, Answer, BUS, Bus, Peer};
+use crate::bus::{Address, Answer, BUS, Body, Bus, Peer};
 use crate::error::{Error, Kind, Result};
 use crate::plan::cgroup::systemd::{Property, Unit};
 use std::fmt;
@@ -94,7 +95,11 @@ impl Manager {
                     self.reset_failed()?;
                 }
                 Answer::Refused { name, text } if without_unknown(&mut properties, name, text) => {}
-                _ => return self.finish(answer),
+                Answer::Refused { name, text } => return Err(refusal(name, text)),
+                // A job that fails leaves a unit that failed.
+                Answer::Done(job) => {
+                    return self.finish(job).or_else(|error| self.reset_failed().and(Err(error)));
+                }
             }
         }
     }
@@ -141,20 +146,51 @@ impl Manager {
     }
 
     fn stop_job(&mut self) -> Result<()> {
-        let answer = self.bus.call(MANAGER, "StopUnit", &(self.unit.as_str(), "replace"))?;
-        if matches!(&answer, Answer::Refused { name, .. } if name == NO_SUCH_UNIT) {
-            return Ok(());
+        match self.bus.call(MANAGER, "StopUnit", &(self.unit.as_str(), "replace"))? {
+            Answer::Refused { name, .. } if name == NO_SUCH_UNIT => return Ok(()),
+            Answer::Refused { name, text } => return Err(refusal(&name, &text)),
+            Answer::Done(job) => self.finish(&job)?,
         }
-        self.finish(answer)?;
         self.reset_failed()
     }
 
-    /// Waits for the job that was asked for.
-    fn finish(&mut self, answer: Answer) -> Result<()> {
-        let job = match answer {
-            Answer::Done(body) => body.read::<OwnedObjectPath>()?,
-            Answer::Refused { name, text } => return Err(refusal(&name, &text)),
+    /// Stops the unit unless something lives in it: for a start that may or may not have come as far as systemd.
+    ///
+    /// # Errors
+    /// As for [`Manager::stop`].
+    pub fn stop_if_empty(&mut self, layout: &Layout) -> Result<()> {
+        match self
+            .cgroup()?
+            .map(|path| Cgroup::open(&layout.directory(Path::new(&path))))
+            .transpose()?
+            .flatten()
+        {
+            Some(cgroup) if cgroup.events()?.is_some_and(|events| events.populated) => Ok(()),
+            _ => self.stop(),
+        }
+    }
+
+    /// The unit's cgroup, if there is such a unit and it has one.
+    fn cgroup(&mut self) -> Result<Option<String>> {
+        let Answer::Done(found) = self.bus.call(MANAGER, "GetUnit", &self.unit)? else { return Ok(None) };
+        let object = found.read::<OwnedObjectPath>()?;
+        let peer = Peer { path: object.as_str(), interface: "org.freedesktop.DBus.Properties", ..MANAGER };
+        let interface = match self.unit.ends_with(".slice") {
+            true => "org.freedesktop.systemd1.Slice",
+            false => "org.freedesktop.systemd1.Scope",
         };
+        let Answer::Done(value) = self.bus.call(peer, "Get", &(interface, "ControlGroup"))? else {
+            return Ok(None);
+        };
+        match value.read::<Variant<'_>>()? {
+            Variant::Str(path) if !path.is_empty() => Ok(Some(path.to_string())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits for the job that was asked for.
+    fn finish(&mut self, answer: &Body) -> Result<()> {
+        let job = answer.read::<OwnedObjectPath>()?;
         let result = self.bus.signal("JobRemoved", |body| {
             let (_, path, _, result) = body.read::<(u32, OwnedObjectPath, String, String)>().ok()?;
             (path == job).then_some(result)

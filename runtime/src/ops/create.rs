@@ -295,6 +295,7 @@ impl Birth<'_> {
         // The last one made is the container's own; the state follows when there is a process.
         let made = cgroup.made();
         state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
+        state.cgroup_inode = cgroup.inode()?;
         self.cgroup.get_or_init(|| cgroup);
         Ok(())
     }
@@ -326,9 +327,13 @@ impl Birth<'_> {
                 let (Some(manager), Some(unit)) = (manager.as_mut(), &self.plan.cgroup.unit) else {
                     return Ok(());
                 };
-                manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;
                 let mut container = container.borrow_mut();
+                manager.start(unit, pid).context(phrase::APPLY_CGROUP).inspect_err(|_| {
+                    // What is there under that name is somebody else's.
+                    container.state.unit = None;
+                })?;
                 let cgroup = cgroup::enter_unit(layout, &self.plan.cgroup, pid, &mut container.state.cgroup)?;
+                container.state.cgroup_inode = cgroup.inode()?;
                 self.cgroup.get_or_init(|| cgroup);
                 container.save()
             },

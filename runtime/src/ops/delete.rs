@@ -3,13 +3,14 @@
 use super::{Context, create};
 use crate::bail;
 use crate::cgroup::systemd::Manager;
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Layout};
 use crate::error::{Context as _, Result, phrase};
 use crate::state::{self, Container, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a killed process, or a cgroup, may take to go.
@@ -60,7 +61,7 @@ fn kill(container: &Container) -> Result<()> {
             Err(errno) => return Err(errno).context("unable to signal init"),
         }
     }
-    if let Some(cgroup) = open_cgroup(container)? {
+    if let Some(cgroup) = container.cgroup()? {
         if owns_cgroup(container) {
             cgroup.kill()?;
         } else {
@@ -78,10 +79,6 @@ fn kill(container: &Container) -> Result<()> {
 /// recorded only when that is so.
 fn owns_cgroup(container: &Container) -> bool {
     container.state.pid != 0
-}
-
-fn open_cgroup(container: &Container) -> Result<Option<Cgroup>> {
-    Ok(container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten())
 }
 
 /// Waits for the end of a process that may be somebody else's child.
@@ -109,8 +106,8 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     let all_gone = !container.is_alive() && cgroup.is_some_and(|path| std::fs::remove_dir(path).is_ok());
     if !all_gone {
         kill(container)?;
-        if let Some(path) = cgroup.filter(|_| owns_cgroup(container)) {
-            cgroup::delete(path, LIMIT)?;
+        if let (Some(cgroup), true) = (container.cgroup()?, owns_cgroup(container)) {
+            cgroup::delete(cgroup.path(), LIMIT)?;
         }
     }
     stop_unit(context, container)?;
@@ -130,14 +127,17 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
 }
 
-/// systemd forgets a scope that is empty by itself, but later, and never one that failed. A unit that the container never
-/// got into is somebody else's.
+/// systemd forgets a scope that is empty by itself, but later, and never one that failed. A unit whose cgroup is another one by now, is somebody else's.
 fn stop_unit(context: &Context, container: &Container) -> Result<()> {
-    match &container.state.unit {
-        Some(unit) if container.state.cgroup.is_some() => {
-            Manager::connect_for_jobs(&context.systemd(unit.user)?, &unit.name)?.stop()
-        }
-        _ => Ok(()),
+    let Some(unit) = &container.state.unit else { return Ok(()) };
+    if container.state.cgroup.as_deref().is_some_and(Path::exists) && container.cgroup()?.is_none() {
+        return Ok(());
+    }
+    let mut manager = Manager::connect_for_jobs(&context.systemd(unit.user)?, &unit.name)?;
+    match &container.state.cgroup {
+        Some(_) => manager.stop(),
+        // A create that was killed.
+        None => manager.stop_if_empty(&Layout::find()?),
     }
 }
 

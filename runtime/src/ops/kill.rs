@@ -1,7 +1,6 @@
 //! `kill`: sends a signal to the container.
 
 use super::Context;
-use crate::cgroup::Cgroup;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::state::Container;
 use rustix::fd::AsFd;
@@ -29,8 +28,7 @@ fn send(container: &Container, signal: i32) -> Result<()> {
     let shares_pids = !container.state.saved.own_pids;
     if signal == SIGKILL && shares_pids {
         // Nobody but the cgroup knows all processes, and none must be left: they may have outlived their init.
-        let cgroup = container.state.cgroup.as_deref().map(Cgroup::open).transpose()?.flatten();
-        if let Some(cgroup) = cgroup
+        if let Some(cgroup) = container.cgroup()?
             && (init.is_some() || cgroup.events()?.is_some_and(|events| events.populated))
         {
             return cgroup.kill();

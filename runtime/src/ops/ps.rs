@@ -2,7 +2,6 @@
 
 use super::Context;
 use crate::bail;
-use crate::cgroup::Cgroup;
 use crate::error::{Context as _, Error, Result};
 use crate::launch::spawn;
 use crate::state::Container;
@@ -10,9 +9,11 @@ use crate::state::Container;
 /// The host process ids in the cgroup of `id` and all cgroups below it.
 pub fn pids(context: &Context, id: &str) -> Result<Vec<i32>> {
     let container = Container::load(context, id)?;
-    let Some(path) = &container.state.cgroup else { bail!("{}", crate::error::phrase::NO_CGROUP) };
+    if container.state.cgroup.is_none() {
+        bail!("{}", crate::error::phrase::NO_CGROUP);
+    }
     // The cgroup of a stopped container may be gone already.
-    Cgroup::open(path)?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())
+    container.cgroup()?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())
 }
 
 /// The rows of the host's `ps ARGS` (default `-ef`) whose PID belongs to the container, header first.
