@@ -2,11 +2,13 @@
 //! after this sees the spec; every `Option` of the JSON ends here. The steps for init come in the order that is the
 //! security argument of a birth (docs/birth.md).
 
+pub mod affinity;
 pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod exec;
 pub mod hooks;
+pub mod list;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
@@ -90,6 +92,8 @@ pub struct Birth {
     pub loopback: bool,
     /// Who waits for whom; nobody for a helper that has no program.
     pub sync: Option<process::Sync>,
+    /// The processors that the parent runs on for the clone, so that the process is born there.
+    pub initial_affinity: Option<Vec<u32>>,
     /// Limits, for the parent to set where init may not.
     pub rlimits: Vec<process::Rlimit>,
     /// /proc/PID/oom_score_adj
@@ -187,6 +191,8 @@ impl<'a> Parts<'a> {
     fn new(given: Given<'a>, warnings: &mut Vec<String>) -> Result<Self> {
         let Given { spec, linux, host, facts, options } = given;
         let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
+        // For exec only, but what is wrong with it is told now.
+        affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
         let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
         let filter = filter(linux)?;
         let mut more = exec::listen_environment(options.listen_fds);
@@ -219,6 +225,7 @@ impl<'a> Parts<'a> {
     fn birth(&self) -> Result<Birth> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
+        affinity::Decided::of_container().run_on(&mut steps);
         let late = self.spaces.enter(&mut steps, self.given.linux)?;
         self.build(&mut steps, &mut mount_maps)?;
         self.enter(&mut steps)?;
@@ -230,6 +237,7 @@ impl<'a> Parts<'a> {
             id_maps: self.spaces.id_maps.clone(),
             keep_capabilities: late.clone_flags & namespaces::USER != 0,
             first_private: 3 + options.listen_fds + options.preserve_fds,
+            initial_affinity: None,
             rlimits: self.process.rlimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             loopback: self.spaces.is_new(namespaces::NETWORK),

@@ -91,6 +91,26 @@ pub struct Process {
     pub io_priority: Option<LinuxIOPriority>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+/// `process.execCPUAffinity`: lists of processors as written; the crate's own refuses some that runc takes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct CpuAffinity {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#final: Option<String>,
+}
+
+impl CpuAffinity {
+    /// Names no processors at all, which is as good as absent.
+    pub fn is_empty(&self) -> bool {
+        [&self.initial, &self.r#final].iter().all(|list| list.as_deref().unwrap_or_default().is_empty())
+    }
 }
 
 /// `process.scheduler`; the crate's own names a flag otherwise than the specification.

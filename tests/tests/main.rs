@@ -1,5 +1,6 @@
 //! The subjects, one file each.
 
+mod affinity;
 mod cgroup;
 mod cli;
 mod cve;

@@ -108,7 +108,8 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
         ..Descriptors::default()
     };
-    let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
+    let child =
+        spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd)).context(phrase::START_PROCESS)?;
     crate::log::debug("setns_init: about to exec");
     let served = serve(
         child,
@@ -208,6 +209,8 @@ fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
             process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
             process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
             process.io_priority = process.io_priority.or(own.io_priority);
+            let affinity = process.exec_cpu_affinity.filter(|affinity| !affinity.is_empty());
+            process.exec_cpu_affinity = affinity.or_else(|| own.exec_cpu_affinity.clone());
             process
         }
         Process::Like(changes) => changed(own.clone(), changes)?,
