@@ -10,6 +10,7 @@ pub mod launch;
 pub mod log;
 pub mod ops;
 pub mod plan;
+pub mod resctrl;
 pub mod spec;
 pub mod state;
 pub mod time;

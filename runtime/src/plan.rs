@@ -9,9 +9,11 @@ pub mod devices;
 pub mod exec;
 pub mod hooks;
 pub mod list;
+pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod steps;
@@ -56,6 +58,8 @@ pub struct Options {
     pub terminal_size: (u32, u32),
     /// Where cgroup2 is mounted.
     pub cgroup_mount: PathBuf,
+    /// The resctrl file system, if there is one and config.json asks for it.
+    pub resctrl: Option<rdt::Machine>,
 }
 
 /// Everything decided about a birth.
@@ -131,6 +135,12 @@ pub struct Saved {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// personality(2), which exec processes get too.
     pub personality: Option<u32>,
+    /// set_mempolicy(2), which exec processes get too.
+    #[serde(default)]
+    pub memory_policy: Option<memory_policy::Decided>,
+    /// The group in resctrl.
+    #[serde(default)]
+    pub rdt: Option<rdt::Plan>,
     /// `linux.resources`, which `update` changes.
     pub resources: Option<oci_spec::runtime::LinuxResources>,
     /// The seccomp filter as bytes; not part of state.json.
@@ -180,6 +190,8 @@ struct Parts<'a> {
     spaces: namespaces::Decided,
     process: process::Decided,
     personality: Option<u32>,
+    memory_policy: Option<memory_policy::Decided>,
+    rdt: Option<rdt::Plan>,
     /// The seccomp filter and its flags.
     filter: Option<(Vec<u8>, u32)>,
     hooks: hooks::Decided,
@@ -200,6 +212,7 @@ impl<'a> Parts<'a> {
         let bounds = process::Bounds::new(host, &spaces, options.foreground);
         let process = process::Decided::new(process, bounds, &more, warnings)?;
         process.check_ids(&spaces)?;
+        let rdt_plan = |rdt| rdt::Plan::new(rdt, &options.id, options.resctrl.as_ref());
         let cgroup = cgroup::Plan::new(&cgroup::Input {
             id: &options.id,
             cgroups_path: linux.cgroups_path.as_deref(),
@@ -212,6 +225,8 @@ impl<'a> Parts<'a> {
         Ok(Self {
             given,
             personality: process::personality(linux, warnings),
+            memory_policy: linux.memory_policy.as_ref().map(memory_policy::Decided::new).transpose()?,
+            rdt: linux.intel_rdt.as_ref().map(rdt_plan).transpose()?,
             filter,
             hooks: hooks::Decided::new(spec.hooks.as_ref(), &options.environment)?,
             mounts: mounts::Decided::new(given, &spaces, &cgroup, warnings)?,
@@ -296,6 +311,7 @@ impl<'a> Parts<'a> {
         }
         self.spaces.names(steps, self.given.spec)?;
         self.process.attributes(steps, self.personality);
+        self.memory_policy.iter().for_each(|policy| policy.set(steps));
         let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
         let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
         self.process.become_user(steps, sync, keep, filter);
@@ -330,6 +346,8 @@ impl<'a> Parts<'a> {
             poststop: self.hooks.of_runtime.poststop.clone(),
             annotations: spec.annotations.clone().unwrap_or_default(),
             personality: self.personality,
+            memory_policy: self.memory_policy.clone(),
+            rdt: self.rdt.clone(),
             resources: linux.resources.clone(),
             seccomp_program: self.filter.as_ref().map(|(program, _)| program.clone()).unwrap_or_default(),
         }
@@ -360,7 +378,5 @@ fn not_yet(linux: &Linux) -> Result<()> {
     let named = |name: &str, there: bool| {
         if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) }
     };
-    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    named("intelRdt", linux.intel_rdt.is_some())?;
-    named("memoryPolicy", linux.memory_policy.is_some())
+    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))
 }

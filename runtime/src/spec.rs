@@ -8,8 +8,8 @@ use crate::bail;
 use crate::error::{Context, Error, Result};
 pub use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
-    LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
-    LinuxPersonalityDomain, LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
+    LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain,
+    LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -217,8 +217,18 @@ pub struct Linux {
     pub readonly_paths: Option<Vec<String>>,
     pub mount_label: Option<String>,
     pub personality: Option<LinuxPersonality>,
-    pub memory_policy: Option<LinuxMemoryPolicy>,
+    pub memory_policy: Option<MemoryPolicy>,
     pub intel_rdt: Option<LinuxIntelRdt>,
+}
+
+/// `linux.memoryPolicy`: names as written, for runc's words about unknown ones.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct MemoryPolicy {
+    pub mode: Option<String>,
+    pub nodes: Option<String>,
+    pub flags: Option<Vec<String>>,
 }
 
 /// Reads `config.json` of a bundle.

@@ -288,7 +288,8 @@ impl Container {
             "cgroup_paths": if cgroup.is_empty() { json!({}) } else { json!({ "": cgroup }) },
             "namespace_paths": namespace_paths(state.pid),
             "external_descriptors": [],
-            "intel_rdt_path": "",
+            "intel_rdt_path": state.saved.rdt.as_ref().map_or("".as_ref(), |group| group.directory.as_path()),
+            "intel_rdt_mon_path": state.saved.rdt.as_ref().and_then(|group| group.monitor.as_ref()),
             "pintle": Own {
                 version: VERSION,
                 creating: state.creating,

@@ -11,6 +11,7 @@ mod fds;
 mod hooks;
 mod hostile;
 mod lifecycle;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod nested;

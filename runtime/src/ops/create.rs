@@ -10,6 +10,7 @@ use crate::launch::terminal::{self, Foreground};
 use crate::launch::{mount_maps, serve};
 use crate::log;
 use crate::plan::{self, Plan, namespaces};
+use crate::resctrl;
 use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
 use crate::time;
@@ -104,7 +105,7 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         ..State::default()
     };
     let (container, _lock) = Container::reserve(context, state)?;
-    let mut birth = Birth { container, plan, options, purpose, cgroup: None, readiness: None };
+    let mut birth = Birth { container, plan, options, purpose, cgroup: None, resctrl: None, readiness: None };
     match birth.give(&layout, &opened) {
         Ok((child, foreground)) => {
             Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
@@ -133,7 +134,11 @@ pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<
     let host = host(context, &spec)?;
     let (facts, opened) = host::survey(&spec, &options.bundle)?;
     log::phase("host");
-    let plan = Plan::new(&spec, &host, &facts, &plan_options(context, options, purpose, &layout))?;
+    let mut options = plan_options(context, options, purpose, &layout);
+    if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
+        options.resctrl = resctrl::find()?;
+    }
+    let plan = Plan::new(&spec, &host, &facts, &options)?;
     Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
 }
 
@@ -162,6 +167,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         environment: context.environment.clone(),
         terminal_size: if purpose == Purpose::Foreground { terminal::size() } else { (0, 0) },
         cgroup_mount: layout.mount.clone(),
+        resctrl: None,
     }
 }
 
@@ -181,6 +187,7 @@ struct Birth<'a> {
     options: &'a Options,
     purpose: Purpose,
     cgroup: Option<Cgroup>,
+    resctrl: Option<resctrl::Made>,
     readiness: Option<UnixDatagram>,
 }
 
@@ -208,6 +215,7 @@ impl Birth<'_> {
             }
             None => self.container.state.cgroup = None,
         }
+        self.resctrl = self.container.state.saved.rdt.as_ref().map(resctrl::prepare).transpose()?;
         log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
@@ -264,6 +272,9 @@ impl Birth<'_> {
                 let mut container = container.borrow_mut();
                 container.state.pid = pid;
                 container.state.start_time = state::start_time(pid).unwrap_or(0);
+                if let Some(group) = &container.state.saved.rdt {
+                    resctrl::join(group, pid)?;
+                }
                 container.save()
             },
             meanwhile: &mut || match &self.cgroup {
@@ -311,7 +322,8 @@ impl Birth<'_> {
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
     fn take_back(self, error: Error) -> Error {
-        match delete::destroy(&self.container) {
+        let destroyed = delete::destroy(&self.container);
+        match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         }

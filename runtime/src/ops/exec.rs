@@ -9,6 +9,7 @@ use crate::launch::serve::{Caller, serve};
 use crate::launch::spawn::{self, Descriptors};
 use crate::launch::terminal::{self, Foreground};
 use crate::plan;
+use crate::resctrl;
 use crate::spec;
 use crate::state::{Container, Status};
 use rustix::fd::{AsFd, OwnedFd};
@@ -115,7 +116,9 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         child,
         &birth,
         &mut Caller {
-            born: &mut |_| Ok(()),
+            born: &mut |pid| {
+                container.state.saved.rdt.as_ref().map_or(Ok(()), |group| resctrl::join(group, pid))
+            },
             meanwhile: &mut || Ok(()),
             hooks: &mut |_| Ok(None),
             ready: &mut |_| Ok(None),

@@ -2,9 +2,11 @@
 
 use super::Context;
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::plan::cgroup::Limits;
 use crate::plan::cgroup::changes::{BlockIo, Changes, Cpu, Memory, Pids};
+use crate::plan::rdt;
+use crate::resctrl;
 use crate::state::{Container, Status};
 
 /// The new limits.
@@ -34,12 +36,10 @@ pub struct Flags {
     pub memory_reservation: Option<i64>,
     pub memory_swap: Option<i64>,
     pub pids_limit: Option<i64>,
-    pub l3_cache_schema: Option<String>,
-    pub mem_bw_schema: Option<String>,
 }
 
 /// Applies new limits to the container `id`. What can't be applied leaves the old limits in force.
-pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> {
+pub fn update(context: &Context, id: &str, resources: &Resources, schemata: &rdt::Changes) -> Result<()> {
     let changes = changes(resources)?;
     let mut container = Container::load(context, id)?;
     let _lock = container.lock()?;
@@ -49,9 +49,29 @@ pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> 
     let new = changes.over(container.state.resources.as_ref());
     // Only limits: the device rules stay as whoever attached them left them.
     let limits = Limits::new(Some(&new))?;
-    Cgroup::of(&container)?.change(&limits)?;
+    let cgroup = Cgroup::of(&container)?;
+    let changed = change_schemata(&container, schemata)?;
+    if let Err(error) = cgroup.change(&limits) {
+        if let Some((group, before)) = changed {
+            resctrl::restore(group, &before).with_context(|| error.to_string())?;
+        }
+        return Err(error);
+    }
     container.state.resources = Some(new);
     container.save()
+}
+
+/// The group that was changed and its schemata before, if anything was asked for.
+fn change_schemata<'a>(
+    container: &'a Container,
+    changes: &rdt::Changes,
+) -> Result<Option<(&'a rdt::Plan, String)>> {
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let group = container.state.saved.rdt.as_ref();
+    let lines = changes.lines(resctrl::find()?.as_ref(), group.is_some())?;
+    group.map(|group| Ok((group, resctrl::change(group, &lines)?))).transpose()
 }
 
 fn changes(resources: &Resources) -> Result<Changes> {
@@ -62,13 +82,6 @@ fn changes(resources: &Resources) -> Result<Changes> {
 }
 
 fn from_flags(flags: &Flags) -> Result<Changes> {
-    // resctrl is not driven, in the words of a runc on a machine without it.
-    if flags.l3_cache_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
-        return Err(Error::new("Intel RDT/CAT: l3 cache schema is not enabled"));
-    }
-    if flags.mem_bw_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
-        return Err(Error::new("Intel RDT/MBA: memory bandwidth schema is not enabled"));
-    }
     Ok(Changes {
         memory: Some(Memory {
             limit: flags.memory,
@@ -108,12 +121,5 @@ mod tests {
         assert_eq!(json["memory"], serde_json::json!({"limit": 5}));
         assert_eq!(json["cpu"], serde_json::json!({"shares": 0, "idle": 1}));
         assert_eq!(json["pids"], serde_json::json!({"limit": 0}));
-    }
-
-    #[test]
-    fn intel_rdt_is_refused() {
-        let flags = Flags { l3_cache_schema: Some("L3:0=f".into()), ..Flags::default() };
-        let error = from_flags(&flags).expect_err("refused").to_string();
-        assert_eq!(error, "Intel RDT/CAT: l3 cache schema is not enabled");
     }
 }

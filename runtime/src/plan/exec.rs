@@ -90,6 +90,7 @@ pub fn plan(
         steps.push(&Step::SendPidfd { socket, word: b"setns" });
     }
     decided.attributes(&mut steps, saved.personality);
+    saved.memory_policy.iter().for_each(|policy| policy.set(&mut steps));
     let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
     let sync = if has(namespaces::USER) { Sync::Parent } else { Sync::Init };
     decided.become_user(&mut steps, sync, CHANNEL, filter);

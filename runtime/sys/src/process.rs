@@ -77,10 +77,10 @@ pub fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
 /// Those of set_mempolicy(2).
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
     let bits = nodes.len() * u64::BITS as usize;
-    // The kernel reads one bit less than it is told.
-    let count = if nodes.is_empty() { 0 } else { bits + 1 };
-    // SAFETY: the kernel reads `bits` bits of a slice that outlives the call.
-    unsafe { syscall(SET_MEMPOLICY, [mode as usize, nodes.as_ptr() as usize, count, 0, 0, 0]) }?;
+    // The kernel reads one bit less than it is told; that there are none is said by a null pointer.
+    let (mask, count) = if nodes.is_empty() { (0, 0) } else { (nodes.as_ptr() as usize, bits + 1) };
+    // SAFETY: the kernel reads `bits` bits of a slice that outlives the call, or nothing.
+    unsafe { syscall(SET_MEMPOLICY, [mode as usize, mask, count, 0, 0, 0]) }?;
     Ok(())
 }
 
