@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod nested;
 mod process;
+mod rdt;
 mod rootfs;
 mod rootless;
 mod seccomp;

@@ -215,7 +215,8 @@ impl Birth<'_> {
             }
             None => self.container.state.cgroup = None,
         }
-        self.resctrl = self.container.state.saved.rdt.as_ref().map(resctrl::prepare).transpose()?;
+        let group = self.container.state.saved.rdt.as_ref().map(resctrl::prepare);
+        self.resctrl = group.transpose().context(phrase::START_PROCESS)?;
         log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();

@@ -158,9 +158,11 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The bandwidth has a place of its own: lines for it among those of the cache do not count (config-linux.md).
+/// The cache's lines, then the bandwidth's: where there are any, those among the cache's do not count (config-linux.md),
+/// and the kernel takes no domain twice.
 fn lines(l3: &str, bandwidth: &str) -> Vec<String> {
-    let cache = l3.lines().filter(|line| !line.trim_start().starts_with("MB:"));
+    let dropped = |line: &str| !bandwidth.is_empty() && line.trim_start().starts_with("MB:");
+    let cache = l3.lines().filter(|line| !dropped(line));
     cache.chain(bandwidth.lines()).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
@@ -229,6 +231,9 @@ mod tests {
         let all = r#"{"l3CacheSchema":"L3:0=f\nMB:0=90\n\nL2:0=3","memBwSchema":"MB:0=20","schemata":["MB:0=30",""],
             "enableCMT":true,"enableMBM":true}"#;
         assert_eq!(decided(all).unwrap().schemata, ["L3:0=f", "L2:0=3", "MB:0=20", "MB:0=30"]);
+        // As runc does where there is no other line for the bandwidth.
+        let cache = r#"{"l3CacheSchema":"L3:0=f\nMB:0=90\n"}"#;
+        assert_eq!(decided(cache).unwrap().schemata, ["L3:0=f", "MB:0=90"]);
     }
 
     #[test]
