@@ -171,7 +171,7 @@ fn a_closid_that_is_there_with_other_schemata_is_refused_and_not_touched() {
         let error = prepare(&fake.plan(&rdt)).unwrap_err().to_string();
         let expect = "exists already with other schemata: L3:0=f is asked for, L3:0=fffff is there";
         assert!(error.ends_with(expect), "{error}");
-        assert_eq!(fake.read(&format!("{place}/schemata").trim_start_matches('/')), ROOT_SCHEMATA);
+        assert_eq!(fake.read(format!("{place}/schemata").trim_start_matches('/')), ROOT_SCHEMATA);
     }
 }
 

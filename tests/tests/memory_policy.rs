@@ -48,6 +48,20 @@ fn without_a_memory_policy_the_callers_stays() {
 }
 
 #[test]
+fn features_name_the_modes_and_the_flags() {
+    behaviour(|| {
+        let features = Sandbox::new().call(["features"]).ok().json();
+        let modes =
+            ["BIND", "DEFAULT", "INTERLEAVE", "LOCAL", "PREFERRED", "PREFERRED_MANY", "WEIGHTED_INTERLEAVE"];
+        let flags = ["NUMA_BALANCING", "RELATIVE_NODES", "STATIC_NODES"];
+        let expect = json!({"modes": modes.map(|m| format!("MPOL_{m}")), "flags": flags.map(|f| format!("MPOL_F_{f}"))});
+        assert_eq!(features["linux"]["memoryPolicy"], expect);
+        let rdt = json!({"enabled": true, "schemata": true, "monitoring": true});
+        assert_eq!(features["linux"]["intelRdt"], rdt, "whatever the machine has");
+    });
+}
+
+#[test]
 fn a_wrong_memory_policy_is_an_error_of_create() {
     let cases = [
         ("no mode", json!({}), "invalid memory policy mode \"\""),
