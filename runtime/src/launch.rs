@@ -1,6 +1,7 @@
 //! The parent's side of a birth: starts init from its sealed image, answers it until all is prepared, and makes a
 //! sentence of what init can only say in numbers.
 
+pub mod affinity;
 pub mod ids;
 pub mod image;
 pub mod mount_maps;

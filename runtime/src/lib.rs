@@ -11,6 +11,7 @@ pub mod launch;
 pub mod log;
 pub mod ops;
 pub mod plan;
+pub mod resctrl;
 pub mod spec;
 pub mod state;
 pub mod time;

@@ -2,14 +2,18 @@
 //! after this sees the spec; every `Option` of the JSON ends here. The steps for init come in the order that is the
 //! security argument of a birth (docs/birth.md).
 
+pub mod affinity;
 pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod exec;
 pub mod hooks;
+pub mod list;
+pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod steps;
@@ -58,6 +62,8 @@ pub struct Options {
     pub driver: cgroup::Driver,
     /// Everything is prepared, nobody is told, and nothing is executed: no hooks, no terminal, no program.
     pub rehearsal: bool,
+    /// The resctrl file system, if there is one and config.json asks for it.
+    pub resctrl: Option<rdt::Machine>,
 }
 
 /// Everything decided about a birth.
@@ -96,6 +102,8 @@ pub struct Birth {
     pub loopback: bool,
     /// Who waits for whom; nobody for a helper that has no program.
     pub sync: Option<process::Sync>,
+    /// The processors that the parent runs on for the clone, so that the process is born there.
+    pub initial_affinity: Option<Vec<u32>>,
     /// Limits, for the parent to set where init may not.
     pub rlimits: Vec<process::Rlimit>,
     /// /proc/PID/oom_score_adj
@@ -133,6 +141,12 @@ pub struct Saved {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// personality(2), which exec processes get too.
     pub personality: Option<u32>,
+    /// set_mempolicy(2), which exec processes get too.
+    #[serde(default)]
+    pub memory_policy: Option<memory_policy::Decided>,
+    /// The group in resctrl.
+    #[serde(default)]
+    pub rdt: Option<rdt::Plan>,
     /// `linux.resources`, which `update` changes.
     pub resources: Option<oci_spec::runtime::LinuxResources>,
     /// The seccomp filter as bytes; not part of state.json.
@@ -182,6 +196,8 @@ struct Parts<'a> {
     spaces: namespaces::Decided,
     process: process::Decided,
     personality: Option<u32>,
+    memory_policy: Option<memory_policy::Decided>,
+    rdt: Option<rdt::Plan>,
     /// The seccomp filter and its flags.
     filter: Option<(Vec<u8>, u32)>,
     hooks: hooks::Decided,
@@ -193,6 +209,8 @@ impl<'a> Parts<'a> {
     fn new(given: Given<'a>, warnings: &mut Vec<String>) -> Result<Self> {
         let Given { spec, linux, host, facts, options } = given;
         let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
+        // For exec only, but what is wrong with it is told now.
+        affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
         let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
         if let (true, Some(resources)) = (options.driver != cgroup::Driver::Files, &linux.resources) {
             warnings.extend(cgroup::systemd::warnings(resources));
@@ -204,6 +222,7 @@ impl<'a> Parts<'a> {
         let mut process = process::Decided::new(process, bounds, &more, warnings)?;
         process.terminal &= !options.rehearsal;
         process.check_ids(&spaces)?;
+        let rdt_plan = |rdt| rdt::Plan::new(rdt, &options.id, options.resctrl.as_ref());
         let cgroup = cgroup::Plan::new(&cgroup::Input {
             driver: options.driver,
             uid: host.euid,
@@ -219,6 +238,8 @@ impl<'a> Parts<'a> {
         Ok(Self {
             given,
             personality: process::personality(linux, warnings),
+            memory_policy: linux.memory_policy.as_ref().map(memory_policy::Decided::new).transpose()?,
+            rdt: linux.intel_rdt.as_ref().map(rdt_plan).transpose()?,
             filter,
             hooks: hooks::Decided::new(
                 spec.hooks.as_ref().filter(|_| !options.rehearsal),
@@ -235,6 +256,7 @@ impl<'a> Parts<'a> {
     fn birth(&self) -> Result<Birth> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
+        affinity::Decided::of_container().run_on(&mut steps);
         let placed_later = self.cgroup.unit.is_some();
         let late = self.spaces.enter(&mut steps, self.given.linux, placed_later)?;
         self.build(&mut steps, &mut mount_maps)?;
@@ -248,6 +270,7 @@ impl<'a> Parts<'a> {
             keep_capabilities: late.clone_flags & namespaces::USER != 0,
             first_private: 3 + options.listen_fds + options.preserve_fds,
             placed_later,
+            initial_affinity: None,
             rlimits: self.process.rlimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             loopback: self.spaces.is_new(namespaces::NETWORK),
@@ -306,6 +329,7 @@ impl<'a> Parts<'a> {
         }
         self.spaces.names(steps, self.given.spec)?;
         self.process.attributes(steps, self.personality);
+        self.memory_policy.iter().for_each(|policy| policy.set(steps));
         let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
         let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
         self.process.become_user(steps, sync, keep, filter);
@@ -343,6 +367,8 @@ impl<'a> Parts<'a> {
             poststop: self.hooks.of_runtime.poststop.clone(),
             annotations: spec.annotations.clone().unwrap_or_default(),
             personality: self.personality,
+            memory_policy: self.memory_policy.clone(),
+            rdt: self.rdt.clone(),
             resources: linux.resources.clone(),
             seccomp_program: self.filter.as_ref().map(|(program, _)| program.clone()).unwrap_or_default(),
         }
@@ -373,7 +399,5 @@ fn not_yet(linux: &Linux) -> Result<()> {
     let named = |name: &str, there: bool| {
         if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) }
     };
-    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    named("intelRdt", linux.intel_rdt.is_some())?;
-    named("memoryPolicy", linux.memory_policy.is_some())
+    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))
 }

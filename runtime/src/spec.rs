@@ -8,8 +8,8 @@ use crate::bail;
 use crate::error::{Context, Error, Result};
 pub use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
-    LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
-    LinuxPersonalityDomain, LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
+    LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain,
+    LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,26 @@ pub struct Process {
     pub io_priority: Option<LinuxIOPriority>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+/// `process.execCPUAffinity`: lists of processors as written; the crate's own refuses some that runc takes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct CpuAffinity {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#final: Option<String>,
+}
+
+impl CpuAffinity {
+    /// Names no processors at all, which is as good as absent.
+    pub fn is_empty(&self) -> bool {
+        [&self.initial, &self.r#final].iter().all(|list| list.as_deref().unwrap_or_default().is_empty())
+    }
 }
 
 /// `process.scheduler`; the crate's own names a flag otherwise than the specification.
@@ -197,8 +217,18 @@ pub struct Linux {
     pub readonly_paths: Option<Vec<String>>,
     pub mount_label: Option<String>,
     pub personality: Option<LinuxPersonality>,
-    pub memory_policy: Option<LinuxMemoryPolicy>,
+    pub memory_policy: Option<MemoryPolicy>,
     pub intel_rdt: Option<LinuxIntelRdt>,
+}
+
+/// `linux.memoryPolicy`: names as written, for runc's words about unknown ones.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct MemoryPolicy {
+    pub mode: Option<String>,
+    pub nodes: Option<String>,
+    pub flags: Option<Vec<String>>,
 }
 
 /// Reads `config.json` of a bundle.

@@ -291,7 +291,8 @@ impl Container {
     fn document(&self) -> serde_json::Value {
         let state = &self.state;
         let cgroup = state.cgroup.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-        json!({
+        let group = state.saved.rdt.as_ref();
+        let mut document = json!({
             "id": state.id,
             "init_process_pid": state.pid,
             "init_process_start": state.start_time,
@@ -307,7 +308,7 @@ impl Container {
             "cgroup_paths": if cgroup.is_empty() { json!({}) } else { json!({ "": cgroup }) },
             "namespace_paths": namespace_paths(state.pid),
             "external_descriptors": [],
-            "intel_rdt_path": "",
+            "intel_rdt_path": group.map_or("".as_ref(), |group| group.directory.as_path()),
             "pintle": Own {
                 version: VERSION,
                 creating: state.creating,
@@ -318,7 +319,11 @@ impl Container {
                 resources: state.resources.clone(),
                 saved: state.saved.clone(),
             },
-        })
+        });
+        if let Some(monitor) = group.and_then(|group| group.monitor.as_ref()) {
+            document["intel_rdt_mon_path"] = json!(monitor);
+        }
+        document
     }
 
     /// Keeps others from changing it, and reads again what may have changed until then.

@@ -4,6 +4,7 @@
 
 use pintle::host::{Facts, Host};
 use pintle::plan::cgroup::Driver;
+use pintle::plan::rdt::Machine;
 use pintle::plan::{Options, Plan};
 use pintle::spec::{Spec, parse};
 use serde_json::{Value, json};
@@ -42,6 +43,12 @@ fn options() -> Options {
         wait_for_start: true,
         environment: vec!["PATH=/bin".into()],
         cgroup_mount: "/sys/fs/cgroup".into(),
+        resctrl: Some(Machine {
+            root: "/sys/fs/resctrl".into(),
+            cache: true,
+            bandwidth: true,
+            bandwidth_step: 10,
+        }),
         ..Options::default()
     }
 }
@@ -92,6 +99,7 @@ fn all_joined() -> Value {
 fn everything() -> Value {
     let mut config = default_config();
     config["process"]["terminal"] = json!(true);
+    config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_LOCAL"});
     config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": [{"names": ["mkdir", "chmod"], "action": "SCMP_ACT_ERRNO"}]});
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
@@ -275,6 +283,15 @@ fn rich() -> Value {
     linux.insert("personality".into(), json!({"domain": "LINUX32"}));
     linux.insert("cgroupsPath".into(), json!("/a/b"));
     linux.insert(
+        "memoryPolicy".into(),
+        json!({"mode": "MPOL_BIND", "nodes": "0-3,7", "flags": ["MPOL_F_STATIC_NODES"]}),
+    );
+    linux.insert(
+        "intelRdt".into(),
+        json!({"closID": "gold", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L2:0=3"],
+            "enableMonitoring": true}),
+    );
+    linux.insert(
         "devices".into(),
         json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}]),
     );
@@ -295,6 +312,7 @@ fn rich() -> Value {
     process.insert("scheduler".into(), json!({"policy": "SCHED_BATCH", "nice": 3}));
     process.insert("ioPriority".into(), json!({"class": "IOPRIO_CLASS_BE", "priority": 3}));
     process.insert("oomScoreAdj".into(), json!(100));
+    process.insert("execCPUAffinity".into(), json!({"initial": "0-1", "final": "1,3"}));
     process.insert("consoleSize".into(), json!({"height": 10, "width": 20}));
     config
 }

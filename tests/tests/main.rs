@@ -1,5 +1,6 @@
 //! The subjects, one file each.
 
+mod affinity;
 mod cgroup;
 mod cli;
 mod cve;
@@ -10,10 +11,12 @@ mod fds;
 mod hooks;
 mod hostile;
 mod lifecycle;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod nested;
 mod process;
+mod rdt;
 mod rootfs;
 mod rootless;
 mod seccomp;

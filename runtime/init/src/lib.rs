@@ -123,17 +123,12 @@ fn descriptor(descriptors: Numbers<'_>, place: u32) -> Result<BorrowedFd<'static
 }
 
 impl<'a> Init<'a> {
-    /// A clean process: its name, its signals, its processors, no descriptors but those it was given, no umask in the
-    /// way of exact modes.
+    /// A clean process: its name, its signals, no descriptors but those it was given, no umask in the way of exact
+    /// modes.
     fn prepare(&mut self) -> Result {
         pintle_sys::process::set_name(c"pintle:init").map_err(Failure::at("prctl"))?;
         pintle_sys::signal::unblock_all().map_err(Failure::at("rt_sigprocmask"))?;
         pintle_sys::signal::default_all();
-        match pintle_sys::process::reset_affinity() {
-            // A cpuset without a processor that is up: the kernel decides.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(Failure::new("sched_setaffinity", errno)),
-        }
         // The caller's caller may have left anything open: a path of the image's could lead through it.
         let first = self.first_private;
         pintle_sys::fd::close_all_but(first, self.descriptors.iter()).map_err(Failure::at("close_range"))?;
@@ -181,6 +176,7 @@ impl<'a> Init<'a> {
             Step::Undumpable {} => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Failure::at("prctl")),
             Step::AwaitMaps {} => self.await_go(),
             Step::AskMaps {} => self.exchange(&Message::Maps),
+            Step::Affinity { processors } => process::affinity(processors),
             Step::Join { kinds, descriptor, deferrable } => self.join(kinds, descriptor, deferrable),
             Step::Become { uid, gid, set_groups } => namespaces::become_root(uid, gid, set_groups),
             Step::Unshare { kinds } => namespaces::unshare(kinds),

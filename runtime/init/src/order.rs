@@ -9,7 +9,7 @@ use core::ffi::CStr;
 /// First bytes of every order.
 const MAGIC: u32 = 0x6c74_6e70;
 /// Changes with every change of the format.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The buffer does not hold what its length and tags promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +222,8 @@ steps! {
     2 AwaitMaps {}
     /// Asks the parent to write the id maps of the user namespace just unshared, and waits.
     3 AskMaps {}
+    /// The processors to run on.
+    62 Affinity { /** By number; none at all: every one that the cgroup allows. */ processors: Numbers<'a>, }
     /// Enters the namespaces `kinds` (CLONE_NEW…) behind the descriptor: one namespace, or a pidfd.
     4 Join { kinds: u32, descriptor: u32, /** EPERM means: try again after the user namespace was joined. */ deferrable: bool, }
     /// Becomes root of the new user namespace, and gives up the capabilities kept for the way here.

@@ -11,6 +11,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 /// Room for a memory policy's nodes: more than any machine has.
 const NODE_WORDS: usize = 16;
+/// Room for the processors that config.json may name: 0 to 1023.
+const PROCESSOR_WORDS: usize = 16;
 
 /// A session keyring of the container's own, which others may search as runc lets them.
 pub fn keyring(name: &CStr) -> Result {
@@ -49,17 +51,37 @@ pub fn scheduler(step: &Step<'_>) -> Result {
     pintle_sys::process::set_scheduler(&attributes).map_err(Failure::at("sched_setattr"))
 }
 
+/// sched_setaffinity(2); without a number, whatever the caller's caller had is undone: it is not the container's.
+pub fn affinity(processors: Numbers<'_>) -> Result {
+    if processors.0.is_empty() {
+        return match pintle_sys::process::reset_affinity() {
+            // A cpuset without a processor that is up: the kernel decides.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(errno) => Err(Failure::new("sched_setaffinity", errno)),
+        };
+    }
+    let mut mask = [0u64; PROCESSOR_WORDS];
+    set_bits(&mut mask, processors).map_err(Failure::at("sched_setaffinity"))?;
+    pintle_sys::process::set_affinity(&mask).map_err(Failure::at("sched_setaffinity"))
+}
+
 /// set_mempolicy(2)
 pub fn memory_policy(mode: u32, nodes: Numbers<'_>) -> Result {
     let mut mask = [0u64; NODE_WORDS];
-    let mut words = 0;
-    for node in nodes.iter() {
-        let word = mask.get_mut(node as usize / 64).ok_or(Failure::new("set_mempolicy", Errno::INVAL))?;
-        *word |= 1 << (node % 64);
-        words = words.max(node as usize / 64 + 1);
-    }
+    let words = set_bits(&mut mask, nodes).map_err(Failure::at("set_mempolicy"))?;
     let mask = mask.get(..words).unwrap_or_default();
     pintle_sys::process::set_memory_policy(mode, mask).map_err(Failure::at("set_mempolicy"))
+}
+
+/// Sets the bit of each number; how many words that takes, or EINVAL when they are not there.
+fn set_bits(mask: &mut [u64], numbers: Numbers<'_>) -> core::result::Result<usize, Errno> {
+    let mut words = 0;
+    for number in numbers.iter() {
+        let place = number as usize / 64;
+        *mask.get_mut(place).ok_or(Errno::INVAL)? |= 1 << (number % 64);
+        words = words.max(place + 1);
+    }
+    Ok(words)
 }
 
 /// Drops every capability that is not in `set` from the bounding set.

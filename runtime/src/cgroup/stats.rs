@@ -17,7 +17,8 @@ pub struct Stats {
     pub pids: Pids,
     pub blkio: Blkio,
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    pub intel_rdt: IntelRdt,
+    /// Filled by whoever knows the container's group.
+    pub intel_rdt: crate::resctrl::stats::Stats,
     /// Always null: runc only counts interfaces that it made itself.
     pub network_interfaces: (),
 }
@@ -167,10 +168,6 @@ pub struct Hugetlb {
     pub max: u64,
     pub failcnt: u64,
 }
-
-/// `intel_rdt`: not measured, an empty object.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct IntelRdt {}
 
 fn is_zero(number: &u64) -> bool {
     *number == 0

@@ -7,6 +7,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::log;
 use crate::ops::Context;
 use crate::ops::update::{self, Flags, Resources};
+use crate::plan::rdt::Changes;
 use std::io::Read as _;
 use std::num::{IntErrorKind, ParseIntError};
 use std::path::Path;
@@ -53,7 +54,7 @@ A file for \"--resources\" holds the object \"linux.resources\" of config.json, 
 };
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
-    update::update(context, &arguments.id()?, &resources(arguments)?)?;
+    update::update(context, &arguments.id()?, &resources(arguments)?, &schemata(arguments))?;
     Ok(0)
 }
 
@@ -94,9 +95,15 @@ fn flags(arguments: &Arguments) -> Result<Flags> {
         memory_reservation: size(arguments, "memory-reservation")?,
         memory_swap: size(arguments, "memory-swap")?,
         pids_limit: arguments.number("pids-limit")?,
+    })
+}
+
+/// Beside `--resources`, too, which has no place for them.
+fn schemata(arguments: &Arguments) -> Changes {
+    Changes {
         l3_cache_schema: arguments.text("l3-cache-schema"),
         mem_bw_schema: arguments.text("mem-bw-schema"),
-    })
+    }
 }
 
 fn unsigned(arguments: &Arguments, flag: &str) -> Result<Option<u64>> {
@@ -142,15 +149,14 @@ mod tests {
         let all = read_flags(
             "--blkio-weight 100 --cpu-period 1000 --cpu-quota -1 --cpu-burst 5 --cpu-share 6 --cpu-rt-period 7 \
              --cpu-rt-runtime 8 --cpuset-cpus 0-1 --cpuset-mems 0 --cpu-idle 1 --memory 10M \
-             --memory-reservation 1g --memory-swap -1 --pids-limit 20 --l3-cache-schema L3 --mem-bw-schema MB c1",
+             --memory-reservation 1g --memory-swap -1 --pids-limit 20 c1",
         )
         .unwrap();
         let shown = format!("{all:?}");
         let expect = "Flags { blkio_weight: Some(100), cpu_period: Some(1000), cpu_quota: Some(-1), \
              cpu_burst: Some(5), cpu_share: Some(6), cpu_rt_period: Some(7), cpu_rt_runtime: Some(8), \
              cpuset_cpus: Some(\"0-1\"), cpuset_mems: Some(\"0\"), cpu_idle: Some(1), memory: Some(10485760), \
-             memory_reservation: Some(1073741824), memory_swap: Some(-1), pids_limit: Some(20), \
-             l3_cache_schema: Some(\"L3\"), mem_bw_schema: Some(\"MB\") }";
+             memory_reservation: Some(1073741824), memory_swap: Some(-1), pids_limit: Some(20) }";
         assert_eq!(shown, expect);
     }
 

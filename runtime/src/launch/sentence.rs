@@ -118,6 +118,9 @@ impl Said {
                     "error setting rlimits for ready process: error setting rlimit type {resource}: {cause}"
                 )
             }
+            Step::Affinity { .. } => {
+                format!("error setting final CPU affinity: {}", errno_text(self.errno))
+            }
             Step::Scheduler { policy, .. } => {
                 let cause = errno_text(self.errno);
                 // sched_setattr(2): a deadline needs CAP_SYS_NICE, and an affinity with all CPUs of its domain.

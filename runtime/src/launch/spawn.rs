@@ -1,6 +1,6 @@
 //! The only place that starts processes: init, hooks and host programs.
 
-use super::image;
+use super::{affinity, image};
 use crate::bail;
 use crate::error::{Context, Error, Result};
 use crate::host::Opened;
@@ -91,7 +91,7 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
     let image = image::executable()?;
     // In runc's words, as people look for them in a debug log.
     log::debug("nsexec container setup");
-    let (pid, pidfd) = spawn(&Raw {
+    let raw = Raw {
         image: image.as_fd(),
         arguments: &[c"pintle-init", &place],
         inherit: &numbers,
@@ -99,8 +99,13 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         namespaces: u64::from(birth.namespaces),
         cgroup,
         keep_capabilities: birth.keep_capabilities,
-    })
-    .context("clone3")?;
+    };
+    let (born, processors) = match &birth.initial_affinity {
+        Some(processors) => affinity::while_on(processors, || spawn(&raw))?,
+        None => (spawn(&raw), affinity::Shown::default()),
+    };
+    let (pid, pidfd) = born.context("clone3")?;
+    log::debug(format_args!("nsexec[{pid}]: affinity: {processors}"));
     log::debug(format_args!("child process in init(): {pid}"));
     Ok(Child { pid, pidfd, channel })
 }

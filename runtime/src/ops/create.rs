@@ -12,6 +12,7 @@ use crate::launch::{mount_maps, serve};
 use crate::log;
 use crate::plan::cgroup::Write;
 use crate::plan::{self, Plan, namespaces};
+use crate::resctrl;
 use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
 use crate::time;
@@ -111,7 +112,8 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     };
     let (container, _lock) = Container::reserve(context, state)?;
     let cgroup = OnceCell::new();
-    let mut birth = Birth { context, container, plan, options, purpose, cgroup, readiness: None };
+    let mut birth =
+        Birth { context, container, plan, options, purpose, cgroup, resctrl: None, readiness: None };
     match birth.give(&layout, &opened) {
         Ok((child, foreground)) => {
             Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
@@ -172,6 +174,9 @@ pub(super) fn decide_with(
     let (facts, opened) = host::survey(&spec, &options.bundle)?;
     log::phase("host");
     let mut told = plan_options(context, options, purpose, &layout);
+    if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
+        told.resctrl = resctrl::find()?;
+    }
     last(&mut told);
     let plan = Plan::new(&spec, &host, &facts, &told)?;
     Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
@@ -204,6 +209,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         cgroup_mount: layout.mount.clone(),
         driver: context.driver,
         rehearsal: false,
+        resctrl: None,
     }
 }
 
@@ -224,6 +230,7 @@ struct Birth<'a> {
     options: &'a Options,
     purpose: Purpose,
     cgroup: OnceCell<Cgroup>,
+    resctrl: Option<resctrl::Made>,
     readiness: Option<UnixDatagram>,
 }
 
@@ -246,6 +253,8 @@ impl Birth<'_> {
                 None
             }
         };
+        let group = self.container.state.saved.rdt.as_ref().map(resctrl::prepare);
+        self.resctrl = group.transpose().context(phrase::START_PROCESS)?;
         log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
@@ -321,6 +330,9 @@ impl Birth<'_> {
                 let mut container = container.borrow_mut();
                 container.state.pid = pid;
                 container.state.start_time = state::start_time(pid).unwrap_or(0);
+                if let Some(group) = &container.state.saved.rdt {
+                    resctrl::join(group, pid)?;
+                }
                 container.save()
             },
             place: &mut |pid| {
@@ -382,7 +394,8 @@ impl Birth<'_> {
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
     fn take_back(self, error: Error) -> Error {
-        match delete::destroy(self.context, &self.container) {
+        let destroyed = delete::destroy(self.context, &self.container);
+        match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         }

@@ -5,6 +5,7 @@ use crate::bail;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Layout};
 use crate::error::{Context as _, Result, phrase};
+use crate::resctrl;
 use crate::state::{self, Container, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
@@ -114,6 +115,9 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     for path in container.state.cgroup_parents.iter().rev() {
         // One that is shared by now stays.
         let _in_use = std::fs::remove_dir(path);
+    }
+    if let Some(group) = &container.state.saved.rdt {
+        resctrl::remove(group)?;
     }
     if container.state.saved.chroot {
         unmount_rootfs(container)?;

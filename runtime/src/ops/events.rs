@@ -5,6 +5,8 @@ use crate::bail;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Watch};
 use crate::error::{Context as _, Error, Result};
+use crate::plan::rdt;
+use crate::resctrl;
 use crate::state::{Container, Status};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -43,14 +45,28 @@ pub fn events(
         bail!("container with id {id} is not running");
     }
     let cgroup = Cgroup::of(&container)?;
+    let source = Source { id, cgroup: &cgroup, rdt: container.state.saved.rdt.as_ref() };
     match mode {
-        Mode::Once => emit(&stats(id, &cgroup)?),
-        Mode::Follow(interval) => follow(id, &cgroup, interval, emit),
+        Mode::Once => emit(&source.stats()?),
+        Mode::Follow(interval) => follow(&source, interval, emit),
     }
 }
 
-fn stats(id: &str, cgroup: &Cgroup) -> Result<String> {
-    json(&Event { kind: "stats", id, data: Some(&cgroup.stats()?) })
+/// What is measured.
+struct Source<'a> {
+    id: &'a str,
+    cgroup: &'a Cgroup,
+    rdt: Option<&'a rdt::Plan>,
+}
+
+impl Source<'_> {
+    fn stats(&self) -> Result<String> {
+        let mut stats = self.cgroup.stats()?;
+        if let Some(group) = self.rdt {
+            stats.intel_rdt = resctrl::stats::read(group)?;
+        }
+        json(&Event { kind: "stats", id: self.id, data: Some(&stats) })
+    }
 }
 
 fn json(event: &Event) -> Result<String> {
@@ -58,12 +74,8 @@ fn json(event: &Event) -> Result<String> {
 }
 
 /// Sleeps until the interval is over or the kernel reports a change; ends when nothing lives there any more.
-fn follow(
-    id: &str,
-    cgroup: &Cgroup,
-    interval: Duration,
-    emit: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<()> {
+fn follow(source: &Source<'_>, interval: Duration, emit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let Source { id, cgroup, .. } = *source;
     let life = cgroup.watch("cgroup.events")?;
     // Without the memory controller there is nothing to watch, and no limit to run into.
     let memory = cgroup.watch("memory.events")?;
@@ -83,7 +95,7 @@ fn follow(
         }
         let left = next.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            emit(&stats(id, cgroup)?)?;
+            emit(&source.stats()?)?;
             next = Instant::now() + interval;
             continue;
         }

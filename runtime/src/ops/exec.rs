@@ -10,6 +10,7 @@ use crate::launch::serve::{Caller, serve};
 use crate::launch::spawn::{self, Descriptors};
 use crate::launch::terminal::{self, Foreground};
 use crate::plan;
+use crate::resctrl;
 use crate::spec;
 use crate::state::{Container, Status};
 use rustix::fd::{AsFd, OwnedFd};
@@ -112,13 +113,15 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         ..Descriptors::default()
     };
     let entered = cgroup.get().filter(|_| porter.is_none()).map(Cgroup::fd);
-    let child = spawn::init(&birth, &descriptors, entered)?;
+    let child = spawn::init(&birth, &descriptors, entered).context(phrase::START_PROCESS)?;
     crate::log::debug("setns_init: about to exec");
     let served = serve(
         child,
         &birth,
         &mut Caller {
-            born: &mut |_| Ok(()),
+            born: &mut |pid| {
+                container.state.saved.rdt.as_ref().map_or(Ok(()), |group| resctrl::join(group, pid))
+            },
             place: &mut |pid| porter.as_mut().map_or(Ok(()), |(manager, below)| manager.attach(below, pid)),
             meanwhile: &mut || Ok(()),
             hooks: &mut |_| Ok(None),
@@ -227,6 +230,8 @@ fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
             process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
             process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
             process.io_priority = process.io_priority.or(own.io_priority);
+            let affinity = process.exec_cpu_affinity.filter(|affinity| !affinity.is_empty());
+            process.exec_cpu_affinity = affinity.or_else(|| own.exec_cpu_affinity.clone());
             process
         }
         Process::Like(changes) => changed(own.clone(), changes)?,

@@ -2,6 +2,7 @@
 //! stands here once and holds only what is built.
 
 use crate::error::{Context as _, Result};
+use crate::plan::memory_policy;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use std::collections::BTreeMap;
@@ -119,7 +120,8 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -150,6 +152,20 @@ struct Enabled {
     enabled: bool,
 }
 
+/// What the runtime can do; the machine may still have no resctrl.
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
+}
+
 #[derive(Serialize)]
 struct MountExtensions {
     idmap: Enabled,
@@ -169,7 +185,11 @@ pub fn features() -> Result<String> {
             seccomp: SECCOMP,
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
-            intel_rdt: Enabled { enabled: false },
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+            memory_policy: MemoryPolicy {
+                modes: memory_policy::modes().collect(),
+                flags: memory_policy::flags().collect(),
+            },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
             net_devices: Enabled { enabled: false },
         },

@@ -27,6 +27,10 @@ fn text(plan: &Plan) -> String {
     for write in &plan.cgroup.limits.writes {
         line(format_args!("  {write:?}"));
     }
+    if let Some(group) = &plan.saved.rdt {
+        line(format_args!("resctrl     {}", group.directory.display()));
+        group.schemata.iter().for_each(|schema| line(format_args!("  {schema}")));
+    }
     line(format_args!("clone3      namespaces {:#x}", plan.birth.namespaces));
     if let Some(maps) = &plan.birth.id_maps {
         line(format_args!("uid map     {}", maps.uids.trim_end().replace('\n', ", ")));

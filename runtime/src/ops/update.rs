@@ -3,9 +3,11 @@
 use super::Context;
 use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Manager;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::plan::cgroup::changes::{BlockIo, Changes, Cpu, Memory, Pids};
-use crate::plan::cgroup::{self as plan, Driver, systemd};
+use crate::plan::cgroup::{self as plan, Driver, Limits, systemd};
+use crate::plan::rdt;
+use crate::resctrl;
 use crate::state::{Container, Status};
 use oci_spec::runtime::LinuxResources;
 
@@ -36,12 +38,10 @@ pub struct Flags {
     pub memory_reservation: Option<i64>,
     pub memory_swap: Option<i64>,
     pub pids_limit: Option<i64>,
-    pub l3_cache_schema: Option<String>,
-    pub mem_bw_schema: Option<String>,
 }
 
 /// Applies new limits to the container `id`. What can't be applied leaves the old limits in force.
-pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> {
+pub fn update(context: &Context, id: &str, resources: &Resources, schemata: &rdt::Changes) -> Result<()> {
     let changes = changes(resources)?;
     let mut container = Container::load(context, id)?;
     let _lock = container.lock()?;
@@ -55,36 +55,48 @@ pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> 
     let cgroup = Cgroup::of(&container)?;
     // Before systemd hears of them: it would not ask.
     cgroup.check(&limits)?;
-    let mut told = Told::new(context, &container)?;
-    told.change(&new)?;
-    if let Err(error) = cgroup.change(&limits) {
-        return Err(told.take_back(container.state.resources.as_ref(), error));
+    let changed = change_schemata(&container, schemata)?;
+    if let Err(error) = change_limits(context, &container, &cgroup, &new, &limits) {
+        if let Some((group, before)) = changed {
+            resctrl::restore(group, &before).with_context(|| error.to_string())?;
+        }
+        return Err(error);
     }
     container.state.resources = Some(new);
     container.save()
 }
 
-/// systemd, if it has the cgroup: it must know the limits, or it would write its own again.
-struct Told(Option<Manager>);
-
-impl Told {
-    fn new(context: &Context, container: &Container) -> Result<Self> {
-        let Some(unit) = &container.state.unit else { return Ok(Self(None)) };
-        Ok(Self(Some(Manager::connect(&context.systemd(unit.user)?, &unit.name)?)))
+/// systemd first, if it has the cgroup: it must know the limits, or it would write its own again.
+fn change_limits(
+    context: &Context,
+    container: &Container,
+    cgroup: &Cgroup,
+    new: &LinuxResources,
+    limits: &Limits,
+) -> Result<()> {
+    let Some(unit) = &container.state.unit else { return cgroup.change(limits) };
+    systemd::warnings(new).iter().for_each(crate::log::warn);
+    let mut manager = Manager::connect(&context.systemd(unit.user)?, &unit.name)?;
+    manager.change(&systemd::changed(new)?)?;
+    let Err(error) = cgroup.change(limits) else { return Ok(()) };
+    let old = container.state.resources.as_ref().map_or(Ok(Vec::new()), systemd::changed)?;
+    match manager.change(&old) {
+        Ok(()) => Err(error),
+        Err(also) => Err(Error::new(format!("{error}; setting back failed: {also}"))),
     }
+}
 
-    fn change(&mut self, resources: &LinuxResources) -> Result<()> {
-        let Some(manager) = &mut self.0 else { return Ok(()) };
-        systemd::warnings(resources).iter().for_each(crate::log::warn);
-        manager.change(&systemd::changed(resources)?)
+/// The group that was changed and its schemata before, if anything was asked for.
+fn change_schemata<'a>(
+    container: &'a Container,
+    changes: &rdt::Changes,
+) -> Result<Option<(&'a rdt::Plan, String)>> {
+    if changes.is_empty() {
+        return Ok(None);
     }
-
-    fn take_back(mut self, old: Option<&LinuxResources>, error: Error) -> Error {
-        match old.map_or(Ok(()), |old| self.change(old)) {
-            Ok(()) => error,
-            Err(also) => Error::new(format!("{error}; setting back failed: {also}")),
-        }
-    }
+    let group = container.state.saved.rdt.as_ref();
+    let lines = changes.lines(resctrl::find()?.as_ref(), group.is_some())?;
+    group.map(|group| Ok((group, resctrl::change(group, &lines)?))).transpose()
 }
 
 fn changes(resources: &Resources) -> Result<Changes> {
@@ -95,13 +107,6 @@ fn changes(resources: &Resources) -> Result<Changes> {
 }
 
 fn from_flags(flags: &Flags) -> Result<Changes> {
-    // resctrl is not driven, in the words of a runc on a machine without it.
-    if flags.l3_cache_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
-        return Err(Error::new("Intel RDT/CAT: l3 cache schema is not enabled"));
-    }
-    if flags.mem_bw_schema.as_deref().is_some_and(|schema| !schema.is_empty()) {
-        return Err(Error::new("Intel RDT/MBA: memory bandwidth schema is not enabled"));
-    }
     Ok(Changes {
         memory: Some(Memory {
             limit: flags.memory,
@@ -141,12 +146,5 @@ mod tests {
         assert_eq!(json["memory"], serde_json::json!({"limit": 5}));
         assert_eq!(json["cpu"], serde_json::json!({"shares": 0, "idle": 1}));
         assert_eq!(json["pids"], serde_json::json!({"limit": 0}));
-    }
-
-    #[test]
-    fn intel_rdt_is_refused() {
-        let flags = Flags { l3_cache_schema: Some("L3:0=f".into()), ..Flags::default() };
-        let error = from_flags(&flags).expect_err("refused").to_string();
-        assert_eq!(error, "Intel RDT/CAT: l3 cache schema is not enabled");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::process::{Bounds, Decided, Sync};
 use super::steps::{Slot, Steps, c_string};
-use super::{Birth, Saved, namespaces};
+use super::{Birth, Saved, affinity, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::spec::Process;
@@ -54,11 +54,13 @@ pub fn plan(
     let mut decided = Decided::new(process, bounds, &listen_environment(options.listen_fds), warnings)?;
     decided.capabilities.add(options.more_capabilities & capabilities);
 
+    let affinity = affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
     let mut steps = Steps::new();
     steps.push(&Step::Undumpable {});
     if options.placed_later {
         steps.push(&Step::AwaitGo {});
     }
+    affinity.run_on(&mut steps);
     if saved.namespaces != 0 {
         let descriptor = steps.slot(Slot::ContainerInit);
         // A created container's init enters its time namespace only with the program.
@@ -93,6 +95,7 @@ pub fn plan(
         steps.push(&Step::SendPidfd { socket, word: b"setns" });
     }
     decided.attributes(&mut steps, saved.personality);
+    saved.memory_policy.iter().for_each(|policy| policy.set(&mut steps));
     let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
     let sync = if has(namespaces::USER) { Sync::Parent } else { Sync::Init };
     decided.become_user(&mut steps, sync, CHANNEL, filter);
@@ -104,6 +107,7 @@ pub fn plan(
         id_maps: None,
         keep_capabilities: false,
         first_private: 3 + options.listen_fds + options.preserve_fds,
+        initial_affinity: affinity.initial,
         rlimits: decided.rlimits,
         oom_score_adj: decided.oom_score_adj,
         placed_later: options.placed_later,

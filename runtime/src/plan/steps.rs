@@ -146,6 +146,8 @@ mod tests {
         assert_eq!(steps.slot(Slot::Fifo), fifo);
         let written = [
             Step::Undumpable {},
+            Step::Affinity { processors: Numbers(&groups) },
+            Step::MemoryPolicy { mode: 0x8002, nodes: Numbers(&groups) },
             Step::Hook {
                 name: c"hook #0",
                 path: c"/h",

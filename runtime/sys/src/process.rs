@@ -77,10 +77,10 @@ pub fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
 /// Those of set_mempolicy(2).
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
     let bits = nodes.len() * u64::BITS as usize;
-    // The kernel reads one bit less than it is told.
-    let count = if nodes.is_empty() { 0 } else { bits + 1 };
-    // SAFETY: the kernel reads `bits` bits of a slice that outlives the call.
-    unsafe { syscall(SET_MEMPOLICY, [mode as usize, nodes.as_ptr() as usize, count, 0, 0, 0]) }?;
+    // The kernel reads one bit less than it is told; that there are none is said by a null pointer.
+    let (mask, count) = if nodes.is_empty() { (0, 0) } else { (nodes.as_ptr() as usize, bits + 1) };
+    // SAFETY: the kernel reads `bits` bits of a slice that outlives the call, or nothing.
+    unsafe { syscall(SET_MEMPOLICY, [mode as usize, mask, count, 0, 0, 0]) }?;
     Ok(())
 }
 
@@ -129,8 +129,17 @@ pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(),
 /// # Errors
 /// Those of sched_setaffinity(2).
 pub fn reset_affinity() -> Result<(), Errno> {
-    let all = [u64::MAX; 16];
-    // SAFETY: the kernel reads 128 bytes of a mask that outlives the call.
-    unsafe { syscall(SCHED_SETAFFINITY, [0, size_of_val(&all), all.as_ptr() as usize, 0, 0, 0]) }?;
+    // As many as a kernel can be built for (8192); it drops those that are not there.
+    set_affinity(&[u64::MAX; 128])
+}
+
+/// Lets the calling thread run on the processors whose bits are set, sched_setaffinity(2).
+///
+/// # Errors
+/// EINVAL when none of them is up and allowed by the cgroup.
+pub fn set_affinity(processors: &[u64]) -> Result<(), Errno> {
+    let length = size_of_val(processors);
+    // SAFETY: the kernel reads `length` bytes of a slice that outlives the call.
+    unsafe { syscall(SCHED_SETAFFINITY, [0, length, processors.as_ptr() as usize, 0, 0, 0]) }?;
     Ok(())
 }
