@@ -48,6 +48,13 @@ impl Sandbox {
         Self { dir, name, count: Cell::new(0), user: None, systemd }
     }
 
+    /// One whose containers' cgroups are made through the files, whatever the others' are.
+    pub fn by_files() -> Self {
+        let mut sandbox = Self::new();
+        sandbox.systemd = false;
+        sandbox
+    }
+
     /// One whose containers are units of the host's systemd; skips where there is none.
     pub fn by_systemd() -> Self {
         if !Path::new("/run/systemd/system").is_dir() || cgroup_mount() != Path::new("/sys/fs/cgroup") {

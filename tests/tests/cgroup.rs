@@ -19,7 +19,7 @@ fn every_process_is_in_the_containers_cgroup() {
 #[test]
 fn the_path_is_as_asked() {
     behaviour(|| {
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let mut b = t.bundle();
         let name = t.id();
         b.args(&["/probe", "wait"]).set("/linux/cgroupsPath", json!(format!("/{name}/inner")));
@@ -35,7 +35,7 @@ fn the_path_is_as_asked() {
 #[test]
 fn a_created_container_is_in_its_cgroup_already() {
     behaviour(|| {
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let c = t.create(&t.bundle());
         assert!(cgroup_of(c.pid()).ends_with(&c.id));
     });
@@ -68,7 +68,7 @@ fn ps_sees_sub_cgroups() {
 #[test]
 fn a_failed_create_leaves_no_cgroup() {
     behaviour(|| {
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let mut b = t.bundle();
         let name = t.id();
         b.args(&["nothing"]).set("/linux/cgroupsPath", json!(format!("/{name}")));
@@ -171,7 +171,7 @@ fn a_limit_whose_controller_is_missing_says_where_what_and_what_to_do() {
 #[test]
 fn parents_that_were_made_go_with_the_last_container() {
     rows([("one", 1), ("two below one parent", 2)], |count: usize| {
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let top = t.id();
         let place = cgroup_mount().join(&top);
         let containers: Vec<_> = (0..count)
@@ -197,7 +197,7 @@ fn parents_that_were_made_go_with_the_last_container() {
 #[test]
 fn a_parent_that_was_there_before_stays() {
     behaviour(|| {
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let top = t.id();
         let place = cgroup_mount().join(&top);
         fs::create_dir(&place).unwrap();
