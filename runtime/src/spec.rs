@@ -2,10 +2,12 @@
 //! stricter (closed enums for names that runc only warns about) or do not take `null`, this module has its own. It never
 //! decides anything, and the text is never edited before it is parsed.
 
+pub mod keys;
 pub mod seccomp;
 
 use crate::bail;
 use crate::error::{Context, Error, Result};
+use keys::AnyCase;
 pub use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
     LinuxMemoryPolicy, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
@@ -257,12 +259,15 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// A syntax error with line and column, or a value that does not fit with its JSON path.
 pub fn parse<T: DeserializeOwned>(text: &[u8], name: &str) -> Result<T> {
-    if let Ok(value) = serde_json::from_slice(text) {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    if let Ok(value) = T::deserialize(AnyCase(&mut reader))
+        && reader.end().is_ok()
+    {
         return Ok(value);
     }
     // Only a failure is worth the time to keep track of the path.
-    let deserializer = &mut serde_json::Deserializer::from_slice(text);
-    let error = match serde_path_to_error::deserialize::<_, T>(deserializer) {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let error = match serde_path_to_error::deserialize::<_, T>(AnyCase(&mut reader)) {
         Ok(_) => bail!("{name}: trailing characters after the JSON value"),
         Err(error) => error,
     };

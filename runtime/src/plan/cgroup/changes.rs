@@ -2,6 +2,7 @@
 //! exceptions that runc's callers know. Devices are never touched, so that what others attached stays.
 
 use crate::error::{Error, Result};
+use crate::spec::keys::AnyCase;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
     LinuxWeightDeviceBuilder,
@@ -77,7 +78,7 @@ impl Changes {
     /// The first JSON value of `text`; what follows it is not looked at, as with runc.
     pub fn parse(text: &str) -> Result<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        serde_path_to_error::deserialize(AnyCase(&mut reader)).map_err(|error| {
             let path = error.path().to_string();
             let cause = Error::new(error.into_inner().to_string());
             if path == "." { cause } else { cause.context(path) }
