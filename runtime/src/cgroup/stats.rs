@@ -6,6 +6,7 @@ use super::{Cgroup, file, value_of};
 use crate::error::{Context, Result};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// One measurement: `data` of an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -315,7 +316,7 @@ fn pressure(text: &str) -> Psi {
 /// For each size of page that the machine has, what is reserved, or in use where reservations are not counted.
 fn hugetlb(read: Read) -> Result<BTreeMap<String, Hugetlb>> {
     let mut sizes = BTreeMap::new();
-    for size in page_sizes() {
+    for size in page_sizes(Path::new("/sys/kernel/mm/hugepages")) {
         let reserved = number(read, &format!("hugetlb.{size}.rsvd.current"))?;
         let name = format!("hugetlb.{size}.current");
         let Some(usage) = reserved.map_or_else(|| number(read, &name), |n| Ok(Some(n)))? else { break };
@@ -326,9 +327,12 @@ fn hugetlb(read: Read) -> Result<BTreeMap<String, Hugetlb>> {
     Ok(sizes)
 }
 
-fn page_sizes() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    entries.filter_map(|entry| page_size(entry.file_name().to_str()?)).collect()
+/// The sizes of huge pages as files of cgroups name them, from the smallest.
+pub(super) fn page_sizes(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    names.iter().filter_map(|name| page_size(name)).collect()
 }
 
 /// `hugepages-2048kB` is called 2MB in the names of files.

@@ -49,9 +49,9 @@ pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> 
     let new = changes.over(container.state.resources.as_ref());
     // Only limits: the device rules stay as whoever attached them left them.
     let limits = Limits::new(Some(&new))?;
-    Cgroup::of(&container)?.change(&limits)?;
     container.state.resources = Some(new);
-    container.save()
+    // A limit that is refused and a state that can't be saved both leave everything as it was.
+    Cgroup::of(&container)?.change(&limits, || container.save())
 }
 
 fn changes(resources: &Resources) -> Result<Changes> {

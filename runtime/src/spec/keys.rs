@@ -3,7 +3,7 @@
 //! is a map (annotations, sysctl, unified) keeps its keys, and a key that fits no field stays what it is: ignored.
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::fmt;
 
 /// The names of a struct's fields.
@@ -127,6 +127,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Inside<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<V::Value, A::Error> {
+        // serde would fill a struct from a list, in the order of its fields; Go does not.
+        if !self.1.is_empty() {
+            return Err(serde::de::Error::invalid_type(Unexpected::Seq, &self));
+        }
         self.0.visit_seq(Inside(elements, &[]))
     }
 
@@ -279,6 +283,15 @@ mod tests {
         let spec = spec(r#"{"hostname":"a","host name":"b","x":{"hostname":["c"]},"linu":[{}]}"#);
         assert_eq!(spec.hostname.as_deref(), Some("a"));
         assert!(spec.linux.is_none());
+    }
+
+    #[test]
+    fn a_list_is_no_struct() {
+        let error = parse::<Spec>(br#"{"root":["/",true]}"#, "config.json").unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.json: root: invalid type: sequence, expected struct Root"),
+            "{error}"
+        );
     }
 
     #[test]

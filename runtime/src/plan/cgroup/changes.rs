@@ -78,11 +78,14 @@ impl Changes {
     /// The first JSON value of `text`; what follows it is not looked at, as with runc.
     pub fn parse(text: &str) -> Result<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(AnyCase(&mut reader)).map_err(|error| {
-            let path = error.path().to_string();
-            let cause = Error::new(error.into_inner().to_string());
-            if path == "." { cause } else { cause.context(path) }
-        })
+        let changes: Option<Self> =
+            serde_path_to_error::deserialize(AnyCase(&mut reader)).map_err(|error| {
+                let path = error.path().to_string();
+                let cause = Error::new(error.into_inner().to_string());
+                // A text that ends too early has no place.
+                if matches!(&*path, "." | "?") { cause } else { cause.context(path) }
+            })?;
+        Ok(changes.unwrap_or_default())
     }
 
     /// The limits of `old` with these changes.
@@ -290,6 +293,7 @@ mod tests {
             r#"{"memory":null,"cpu":{"quota":null}} trailing"#,
             json!({"memory":{"limit":1}}),
         );
+        check(json!({"memory":{"limit":1}}), "null", json!({"memory":{"limit":1}}));
     }
 
     #[test]
@@ -297,6 +301,8 @@ mod tests {
         for (text, expect) in [
             (r#"{"memory":{"limit":"a"}}"#, "memory.limit: invalid type: string \"a\", expected i64"),
             (r#"{"cpu":{"shares":-1}}"#, "cpu.shares: invalid value: integer `-1`, expected u64"),
+            ("[]", "invalid type: sequence, expected struct Changes"),
+            ("{", "EOF while parsing an object"),
             (r#"{"pids":{"limit":99999999999999999999}}"#, "pids.limit: invalid type: floating point"),
         ] {
             let error = Changes::parse(text).expect_err(text).to_string();
