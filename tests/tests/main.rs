@@ -20,3 +20,4 @@ mod seccomp;
 mod signals;
 mod state_and_list;
 mod terminal;
+mod update;
