@@ -101,9 +101,6 @@ pub struct Memory {
     pub usage: MemoryEntry,
     /// Memory and swap together, as v1 had it.
     pub swap: MemoryEntry,
-    pub kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP")]
-    pub kernel_tcp: MemoryEntry,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -377,9 +374,7 @@ mod tests {
                 + r#""cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"#
                 + r#""memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"#
                 + r#""sched_relax_domain_level":0},"#
-                + &format!(
-                    r#""memory":{{"usage":{entry},"swap":{entry},"kernel":{entry},"kernelTCP":{entry}}},"#
-                )
+                + &format!(r#""memory":{{"usage":{entry},"swap":{entry}}},"#)
                 + r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#
         );
     }
