@@ -27,7 +27,9 @@ pub struct Stats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Cpu {
+    #[serde(skip_serializing_if = "is_zero")]
     pub usage: CpuUsage,
+    #[serde(skip_serializing_if = "is_zero")]
     pub throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
@@ -98,8 +100,10 @@ pub struct Cpuset {
 pub struct Memory {
     #[serde(skip_serializing_if = "is_zero")]
     pub cache: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub usage: MemoryEntry,
     /// Memory and swap together, as v1 had it.
+    #[serde(skip_serializing_if = "is_zero")]
     pub swap: MemoryEntry,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
@@ -170,8 +174,9 @@ pub struct Hugetlb {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct IntelRdt {}
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// Nothing, or of nothing but zeros.
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Go writes a whole number without a point.
@@ -366,16 +371,21 @@ mod tests {
 
     #[test]
     fn the_keys_are_runcs_in_runcs_order() {
-        let json = serde_json::to_string(&Stats::default()).expect("json");
-        let entry = r#"{"limit":0,"failcnt":0}"#;
+        let cpuset = r#""cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"#
+            .to_string()
+            + r#""memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"#
+            + r#""sched_relax_domain_level":0}"#;
+        let rest = r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#;
+        let json = |stats: &Stats| serde_json::to_string(stats).expect("json");
+        assert_eq!(json(&Stats::default()), format!(r#"{{"cpu":{{}},{cpuset},"memory":{{}},{rest}"#));
+        let mut stats = Stats::default();
+        stats.cpu.usage.user = 1;
+        stats.cpu.throttling.periods = 2;
+        stats.memory.usage.limit = 3;
         assert_eq!(
-            json,
-            r#"{"cpu":{"usage":{"kernel":0,"user":0},"throttling":{}},"#.to_string()
-                + r#""cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"#
-                + r#""memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"#
-                + r#""sched_relax_domain_level":0},"#
-                + &format!(r#""memory":{{"usage":{entry},"swap":{entry}}},"#)
-                + r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#
+            json(&stats),
+            format!(r#"{{"cpu":{{"usage":{{"kernel":0,"user":1}},"throttling":{{"periods":2}}}},{cpuset},"#)
+                + &format!(r#""memory":{{"usage":{{"limit":3,"failcnt":0}}}},{rest}"#)
         );
     }
 

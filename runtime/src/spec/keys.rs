@@ -19,7 +19,7 @@ struct Element<T>(T);
 struct Key<T>(T, Fields);
 
 /// The field that Go takes `key` for: the same name if there is one, else the first that differs only in case.
-fn field<'a>(key: &'a str, fields: Fields) -> &'a str {
+fn field(key: &str, fields: Fields) -> &str {
     if fields.contains(&key) {
         return key;
     }
