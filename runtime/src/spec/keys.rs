@@ -27,7 +27,7 @@ fn field(key: &str, fields: Fields) -> &str {
 }
 
 /// Simple case folding of Unicode, where two letters beyond ASCII fall together with one of a field's name.
-fn folds(key: &str, field: &str) -> bool {
+pub(super) fn folds(key: &str, field: &str) -> bool {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',

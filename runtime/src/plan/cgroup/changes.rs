@@ -1,8 +1,7 @@
 //! What `update` makes of the limits a container has: what is named replaces the old value, the rest stays, with the
 //! exceptions that runc's callers know. Devices are never touched, so that what others attached stays.
 
-use crate::error::{Error, Result};
-use crate::spec::keys::AnyCase;
+use crate::error::Result;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
     LinuxWeightDeviceBuilder,
@@ -77,15 +76,7 @@ pub struct BlockIo {
 impl Changes {
     /// The first JSON value of `text`; what follows it is not looked at, as with runc.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let changes: Option<Self> =
-            serde_path_to_error::deserialize(AnyCase(&mut reader)).map_err(|error| {
-                let path = error.path().to_string();
-                let cause = Error::new(error.into_inner().to_string());
-                // A text that ends too early has no place.
-                if matches!(&*path, "." | "?") { cause } else { cause.context(path) }
-            })?;
-        Ok(changes.unwrap_or_default())
+        Ok(crate::spec::first::<Option<Self>>(text.as_bytes())?.unwrap_or_default())
     }
 
     /// The limits of `old` with these changes.
