@@ -4,8 +4,8 @@ use pintle_tests::*;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-/// The keys of `events --stats` in their order, as runc 1.4.3 writes them. `?`: left out when zero. Of `raw` only the name:
-/// the kernel decides what memory.stat holds.
+/// The keys of `events --stats` in their order, as runc 1.4.3 writes them. `?`: left out when zero. Of `raw` only the
+/// name: the kernel decides what memory.stat holds.
 const KEYS: &str = "\
     type id data \
     cpu usage total? kernel user throttling? periods? throttledPeriods? throttledTime? \

@@ -1,5 +1,5 @@
-//! Limits that the kernel refuses: the error names the place in config.json, the value and what would have been taken; and
-//! what it says would be taken is taken. Needs the controllers of cgroup v2, as the test machine has them.
+//! Limits that the kernel refuses: the error names the place in config.json, the value and what would have been taken;
+//! and what it says would be taken is taken. Needs the controllers of cgroup v2, as the test machine has them.
 
 use pintle_tests::*;
 use std::fs;

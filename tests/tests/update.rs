@@ -1,5 +1,5 @@
-//! `update`: which files of the cgroup change and which stay, what is refused, and that a refused change leaves nothing.
-//! Needs the controllers of cgroup v2, as the test machine has them.
+//! `update`: which files of the cgroup change and which stay, what is refused, and that a refused change leaves
+//! nothing. Needs the controllers of cgroup v2, as the test machine has them.
 
 use pintle_tests::*;
 use std::collections::BTreeMap;

@@ -79,7 +79,7 @@ impl Cgroup {
                 (false, _) => self.write_lines(name, &(unlimited(name, before, &now) + before)),
             }
         };
-        // Some depend on each other (a burst on its quota, a weight on not being idle): those come right the second time.
+        // Some depend on each other (a burst on its quota, a weight on not being idle): those come right later.
         let left: Vec<_> = before.0.iter().filter(|entry| restore(entry).is_err()).collect();
         for entry in left {
             if let Err(errno) = restore(&entry) {

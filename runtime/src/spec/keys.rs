@@ -1,6 +1,6 @@
-//! Keys of JSON objects in any case, as Go reads them and so runc: `pagesize` is taken for `pageSize`. [`AnyCase`] stands
-//! between a type and the deserializer of its text, there to give a struct the key as it is spelled in the struct. What
-//! is a map (annotations, sysctl, unified) keeps its keys, and a key that fits no field stays what it is: ignored.
+//! Keys of JSON objects in any case, as Go reads them and so runc: `pagesize` is taken for `pageSize`. [`AnyCase`]
+//! stands between a type and the deserializer of its text, there to give a struct the key as it is spelled in the
+//! struct. What is a map (annotations, sysctl, unified) keeps its keys, and a key that fits no field is ignored.
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Unexpected, Visitor};

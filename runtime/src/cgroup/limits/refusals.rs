@@ -1,6 +1,6 @@
-//! What the kernel would have taken where it refused a value: one table, by file of the cgroup. Ranges are the kernel's own
-//! (Documentation/admin-guide/cgroup-v2.rst, kernel/sched/core.c, block/blk-throttle.c); what depends on the machine is
-//! read from the cgroups around and from /sys.
+//! What the kernel would have taken where it refused a value: one table, by file of the cgroup. Ranges are the
+//! kernel's own (Documentation/admin-guide/cgroup-v2.rst, kernel/sched/core.c, block/blk-throttle.c); what depends on
+//! the machine is read from the cgroups around and from /sys.
 
 use super::super::file;
 use rustix::fd::{AsFd, OwnedFd};
@@ -20,8 +20,8 @@ const LEAST_QUOTA: u64 = 1000;
 const MOST_QUOTA: u64 = (1 << 44) - 1;
 const PERIODS: std::ops::RangeInclusive<u64> = 1000..=1_000_000;
 
-/// What may stand in `file` here, for a person whose `value` was refused with `errno`; `None` if that says nothing about
-/// the value.
+/// What may stand in `file` here, for a person whose `value` was refused with `errno`; `None` if that says nothing
+/// about the value.
 pub(super) fn allowed(place: &Place, file: &str, value: &str, errno: Errno) -> Option<String> {
     let about_the_value =
         [Errno::INVAL, Errno::RANGE, Errno::NODEV, Errno::NXIO, Errno::NOSPC, Errno::BUSY, Errno::OVERFLOW];
@@ -35,7 +35,7 @@ pub(super) fn allowed(place: &Place, file: &str, value: &str, errno: Errno) -> O
             None => format!("it is at most {MOST_QUOTA} microseconds"),
         },
         "cpu.weight" | "cpu.weight.nice" if place.text("cpu.idle") == "1" => {
-            "an idle cgroup (linux.resources.cpu.idle is 1) takes no weight: leave linux.resources.cpu.shares out".into()
+            "an idle cgroup takes no weight: leave linux.resources.cpu.shares out".into()
         }
         "cpu.weight" => "it is 1 to 10000".into(),
         "cpu.weight.nice" => "it is -20 to 19".into(),
@@ -223,7 +223,7 @@ mod tests {
     fn what_is_set_already_counts() {
         let burst =
             "here the quota is at least the burst (linux.resources.cpu.burst), which is 40000 microseconds";
-        let idle = "an idle cgroup (linux.resources.cpu.idle is 1) takes no weight: leave linux.resources.cpu.shares out";
+        let idle = "an idle cgroup takes no weight: leave linux.resources.cpu.shares out";
         check(
             "idle",
             &[
