@@ -52,7 +52,7 @@ vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 # machine. Everything else of runc's suite needs no more than this host's kernel.
 in_machine="cgroups delete dev events exec rlimits run scheduler update"
 # Of pintle's own tests, those that touch cgroups.
-subjects="cgroup lifecycle exec namespaces"
+subjects="cgroup events exec lifecycle limits namespaces update"
 natively() {
 	local file
 	for file in "${PINTLE_VM_CACHE:-target/vm}"/root/opt/suites/runc/tests/integration/*.bats; do

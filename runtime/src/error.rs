@@ -83,9 +83,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `errno` as the kernel's manual says it, in runc's lower case: `no such file or directory`.
+/// `errno` in the words of strerror(3) and in lower case, as Go and so runc says it: `no such file or directory`.
 pub fn errno_text(errno: rustix::io::Errno) -> String {
-    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+    words(errno.raw_os_error())
+}
+
+fn words(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 impl From<rustix::io::Errno> for Error {
@@ -97,14 +102,14 @@ impl From<rustix::io::Errno> for Error {
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Self {
-        Self::new(errno.desc().to_lowercase())
+        Self::new(words(errno as i32))
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         match error.raw_os_error() {
-            Some(raw) => nix::errno::Errno::from_raw(raw).into(),
+            Some(raw) => Self::new(words(raw)),
             None => Self::new(error.to_string()),
         }
     }
@@ -161,4 +166,26 @@ pub mod phrase {
     pub const CONTAINER_INIT: &str = "error during container init";
     pub const OOM_AT_START: &str = "container init was OOM-killed (memory limit too low?)";
     pub const BREAKOUT: &str = "current working directory is outside of container mount namespace root -- possible container breakout detected";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn errnos_are_told_in_the_words_of_runc() {
+        for (errno, expect) in [
+            (Errno::NOENT, "no such file or directory"),
+            (Errno::RANGE, "numerical result out of range"),
+            (Errno::LOOP, "too many levels of symbolic links"),
+            (Errno::AGAIN, "resource temporarily unavailable"),
+            (Errno::NOMEM, "cannot allocate memory"),
+            (Errno::OPNOTSUPP, "operation not supported"),
+            (Errno::IO, "input/output error"),
+        ] {
+            assert_eq!(errno_text(errno), expect);
+            assert_eq!(Error::from(std::io::Error::from(errno)).to_string(), expect);
+        }
+    }
 }

@@ -2,16 +2,19 @@
 //! stricter (closed enums for names that runc only warns about) or do not take `null`, this module has its own. It never
 //! decides anything, and the text is never edited before it is parsed.
 
+mod duplicates;
+pub mod keys;
 pub mod seccomp;
 
 use crate::bail;
 use crate::error::{Context, Error, Result};
+use keys::AnyCase;
 pub use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
     LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain,
     LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -287,21 +290,42 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// A syntax error with line and column, or a value that does not fit with its JSON path.
 pub fn parse<T: DeserializeOwned>(text: &[u8], name: &str) -> Result<T> {
-    if let Ok(value) = serde_json::from_slice(text) {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    if let Ok(value) = T::deserialize(AnyCase(&mut reader))
+        && reader.end().is_ok()
+    {
         return Ok(value);
     }
-    // Only a failure is worth the time to keep track of the path.
-    let deserializer = &mut serde_json::Deserializer::from_slice(text);
-    let error = match serde_path_to_error::deserialize::<_, T>(deserializer) {
-        Ok(_) => bail!("{name}: trailing characters after the JSON value"),
-        Err(error) => error,
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    if IgnoredAny::deserialize(&mut reader).is_ok() && reader.end().is_err() {
+        bail!("{name}: trailing characters after the JSON value");
+    }
+    first(text).map_err(|error| error.context(name))
+}
+
+/// The first JSON value of `text`, slowly: it keeps track of the path and of keys that are there twice.
+///
+/// # Errors
+/// As for [`parse`], without a name.
+pub fn first<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    let mut text = std::borrow::Cow::Borrowed(text);
+    let mut left = duplicates::MOST;
+    let error = loop {
+        let mut reader = serde_json::Deserializer::from_slice(&text);
+        let error = match serde_path_to_error::deserialize(AnyCase(&mut reader)) {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match duplicates::merged(&text, &error) {
+            Some(merged) if left > 0 => text = merged.into(),
+            _ => break error,
+        }
+        left -= 1;
     };
     let path = error.path().to_string();
-    let cause = error.into_inner();
-    match path.as_str() {
-        "." => bail!("{name}: {cause}"),
-        path => bail!("{name}: {path}: {cause}"),
-    }
+    let cause = Error::new(error.into_inner().to_string());
+    // A text that ends too early has no place.
+    Err(if matches!(&*path, "." | "?") { cause } else { cause.context(path) })
 }
 
 #[cfg(test)]

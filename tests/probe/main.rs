@@ -3,7 +3,7 @@
 //!
 //! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
 //! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `variables`, `complain TEXT`, `cat`, `die`, `crowd N`,
-//! `fork`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
+//! `fork`, `eat`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
 
 mod attempt;
 mod report;
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         }
         // Leaves a child behind and goes.
         "fork" => crowd(1),
+        "eat" => eat(),
         "terminal" => terminal(),
         other => {
             eprintln!("probe: {other:?} is nothing it can do");
@@ -100,6 +101,15 @@ fn notify(words: &str) {
 fn crowd(count: usize) {
     for _ in 0..count {
         drop(Command::new("/proc/self/exe").arg("wait").spawn().expect("a child"));
+    }
+}
+
+/// Takes memory until the kernel kills it.
+fn eat() {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1u8; 1 << 20]);
+        std::hint::black_box(&eaten);
     }
 }
 

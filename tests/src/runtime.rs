@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Which runtime the tests call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
-    /// Ours: the release binary of this checkout, or the path in `PINTLE`.
+    /// Ours: the release binary of this checkout, or the path in `PINTLE`. So for the oracles, in `RUNC` and `CRUN`.
     Pintle,
     /// The first oracle, unpacked by `make oracles`.
     Runc,
@@ -27,13 +27,14 @@ impl Runtime {
 
     /// The binary.
     pub fn binary(self) -> PathBuf {
-        let (path, make) = match self {
-            Self::Pintle => match std::env::var_os("PINTLE") {
-                Some(path) => (PathBuf::from(path), "PINTLE names it"),
-                None => (checkout().join("target/release/pintle"), "cargo build --release builds it"),
-            },
-            Self::Runc => (checkout().join("target/oracles/bin/runc"), "make oracles unpacks it"),
-            Self::Crun => (checkout().join("target/oracles/bin/crun"), "make oracles unpacks it"),
+        let (variable, file, make) = match self {
+            Self::Pintle => ("PINTLE", "target/release/pintle", "cargo build --release builds it"),
+            Self::Runc => ("RUNC", "target/oracles/bin/runc", "make oracles unpacks it"),
+            Self::Crun => ("CRUN", "target/oracles/bin/crun", "make oracles unpacks it"),
+        };
+        let (path, make) = match std::env::var_os(variable) {
+            Some(path) => (PathBuf::from(path), format!("{variable} names it")),
+            None => (checkout().join(file), make.to_owned()),
         };
         assert!(path.exists(), "{} is missing: {make}", path.display());
         path

@@ -66,6 +66,174 @@ fn ps_sees_sub_cgroups() {
 }
 
 #[test]
+fn exec_is_born_where_it_is_asked_to_be() {
+    let cases: [(&str, &[&str], Result<&str, &str>); 16] = [
+        ("nowhere named", &[], Ok("")),
+        ("the top", &["/"], Ok("")),
+        ("an empty path", &[""], Ok("")),
+        ("a point", &["."], Ok("")),
+        ("below", &["sub"], Ok("/sub")),
+        ("below that", &["/sub/./deep/"], Ok("/sub/deep")),
+        ("down and up again", &["sub/../other"], Ok("/other")),
+        ("controllers named", &["memory,cpu:/sub"], Ok("")),
+        ("two controllers", &["memory:/sub", "cpu:/other"], Ok("")),
+        ("above", &[".."], Err("error starting setns process: bad sub cgroup path: ..")),
+        ("beside", &["../x"], Err("bad sub cgroup path: ../x")),
+        ("down and above", &["sub/../.."], Err("bad sub cgroup path: sub/../..")),
+        ("missing", &["nope"], Err("nope: no such file or directory")),
+        (
+            "no controller named",
+            &[":sub"],
+            Err("invalid --cgroup argument: :sub (empty <controller> prefix)"),
+        ),
+        ("two places", &["sub", "/"], Err("invalid --cgroup argument: sub (missing <controller>: prefix)")),
+        (
+            "a controller twice",
+            &["cpu:/sub", "cpu:/"],
+            Err("invalid --cgroup argument(s): controller cpu specified multiple times"),
+        ),
+    ];
+    rows(cases.map(|(name, words, expect)| (name, (words, expect))), |(words, expect)| {
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let cgroup = cgroup_of(c.pid());
+        fs::create_dir_all(cgroup.join("sub/deep")).unwrap();
+        fs::create_dir(cgroup.join("other")).unwrap();
+        let pid_file = t.dir.join("pid").to_string_lossy().into_owned();
+        let mut flags = vec!["--detach", "--pid-file", &pid_file];
+        words.iter().for_each(|word| flags.extend(["--cgroup", word]));
+        let output = c.exec_with(&flags, &["/probe", "wait"]);
+        match expect {
+            Err(text) => drop(output.fails(255, text)),
+            Ok(place) => {
+                output.ok();
+                let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+                let top = cgroup.to_string_lossy().into_owned();
+                assert_eq!(cgroup_of(pid).to_string_lossy(), format!("{top}{place}"));
+            }
+        }
+    });
+}
+
+/// As systemd does it: processes only in leaves, controllers for all of them.
+#[test]
+fn exec_goes_where_init_went_when_the_top_takes_no_process() {
+    behaviour(|| {
+        needs_controller("memory");
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let cgroup = cgroup_of(c.pid());
+        let leaf = cgroup.join("init.scope");
+        fs::create_dir(&leaf).unwrap();
+        fs::write(leaf.join("cgroup.procs"), c.pid().to_string()).unwrap();
+        c.exec_with(&["--detach"], &["/probe", "wait"]).ok();
+        let there =
+            |dir: &std::path::Path| fs::read_to_string(dir.join("cgroup.procs")).unwrap().lines().count();
+        assert_eq!((there(&cgroup), there(&leaf)), (1, 1), "no controller is handed down yet");
+        let beside = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+        fs::write(leaf.join("cgroup.procs"), beside.trim()).unwrap();
+        fs::write(cgroup.join("cgroup.subtree_control"), "+memory").unwrap();
+        c.exec_with(&["--detach"], &["/probe", "wait"]).ok();
+        assert_eq!((there(&cgroup), there(&leaf)), (0, 3));
+        let output = c.exec_with(&["--cgroup", "/"], &["/probe"]).fails(255, "error adding pid ");
+        assert!(output.error().ends_with("device or resource busy"), "{}", output.error());
+        assert_eq!(t.call(["ps", "-f", "json", &c.id]).ok().json().as_array().unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn nobody_is_born_into_a_frozen_cgroup() {
+    let frozen = "container's cgroup unexpectedly frozen";
+    let sleeps = |runtimes: &[Runtime]| {
+        if runtimes.contains(&Runtime::under_test()) {
+            skip("sleeps until somebody thaws the cgroup");
+        }
+    };
+    rows([("itself", ""), ("from above", "/inner")], |below| {
+        sleeps(&[Runtime::Crun]);
+        if !below.is_empty() {
+            sleeps(&[Runtime::Runc]);
+        }
+        let t = Sandbox::new();
+        let name = t.id();
+        let place = cgroup_mount().join(&name);
+        fs::create_dir_all(cgroup_mount().join(format!("{name}{below}"))).unwrap();
+        let mut b = t.bundle();
+        b.set("/linux/cgroupsPath", json!(format!("/{name}{below}")));
+        fs::write(place.join("cgroup.freeze"), "1").unwrap();
+        let outputs = [t.try_create(&b), t.run(&b)];
+        let still = fs::read_to_string(place.join("cgroup.freeze")).unwrap();
+        fs::write(place.join("cgroup.freeze"), "0").unwrap();
+        let entries = t.entries();
+        let _ = fs::remove_dir(place.join("inner"));
+        let _ = fs::remove_dir(&place);
+        outputs.into_iter().for_each(|output| drop(output.fails(1, frozen)));
+        assert_eq!((&*still, entries), ("1\n", 0));
+    });
+    rows([("exec", ""), ("exec below", "sub"), ("exec, frozen from above", "..")], |where_| {
+        if !where_.is_empty() {
+            sleeps(&[Runtime::Runc, Runtime::Crun]);
+        }
+        let t = Sandbox::new();
+        let name = t.id();
+        let mut b = t.bundle();
+        b.args(&["/probe", "wait"]).set("/linux/cgroupsPath", json!(format!("/{name}/inner")));
+        let c = t.start(&b);
+        let cgroup = cgroup_of(c.pid());
+        fs::create_dir(cgroup.join("sub")).unwrap();
+        let place = cgroup.join(where_);
+        fs::write(place.join("cgroup.freeze"), "1").unwrap();
+        let flags = if where_ == "sub" { &["--cgroup", "sub"][..] } else { &[] };
+        let output = c.exec_with(flags, &["/probe"]);
+        fs::write(place.join("cgroup.freeze"), "0").unwrap();
+        let why = if where_.is_empty() { "cannot exec in a paused container" } else { frozen };
+        output.fails(255, why);
+    });
+}
+
+/// A process that waits for a frozen disk does not stop for anybody.
+#[test]
+fn a_pause_that_cannot_be_completed_is_taken_back() {
+    behaviour(|| {
+        needs_controller("memory");
+        ["mkfs.ext4", "fsfreeze", "losetup", "mount"].into_iter().for_each(needs_program);
+        let t = Sandbox::new();
+        let c = t.waiting();
+        let (image, point) = (t.dir.join("disk"), t.dir.join("mounted"));
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let quiet = |program: &str, args: &[&std::path::Path]| {
+            let output = std::process::Command::new(program).args(args).output().unwrap();
+            output.status.success()
+        };
+        assert!(quiet("mkfs.ext4", &["-q".as_ref(), &image]));
+        if !quiet("modprobe", &["loop".as_ref()]) && !std::path::Path::new("/dev/loop-control").exists() {
+            skip("the machine has no loop devices");
+        }
+        let mounted = HostMount::new(&["-o", "loop", &image.to_string_lossy()], &point);
+        assert!(quiet("fsfreeze", &["-f".as_ref(), &point]));
+        let script = format!(
+            "echo $$ >{}/cgroup.procs; echo x >{}/file",
+            cgroup_of(c.pid()).display(),
+            point.display()
+        );
+        let mut writer = std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        let waits = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", writer.id())).unwrap_or_default();
+            status.contains("State:\tD")
+        };
+        wait_for("a process that waits for the disk", waits);
+        let output = c.call("pause");
+        let freeze = fs::read_to_string(cgroup_of(c.pid()).join("cgroup.freeze")).unwrap();
+        let status = c.status();
+        assert!(quiet("fsfreeze", &["-u".as_ref(), &point]));
+        writer.wait().unwrap();
+        drop(mounted);
+        output.fails(1, "timeout of 10s reached waiting for the cgroup to freeze");
+        assert_eq!((&*freeze, &*status), ("0\n", "running"));
+    });
+}
+
+#[test]
 fn a_failed_create_leaves_no_cgroup() {
     behaviour(|| {
         let t = Sandbox::by_files();

@@ -5,8 +5,15 @@ use super::{Cgroup, Layout, file};
 use crate::bail;
 use crate::error::{Error, Result, errno_text};
 use crate::plan::cgroup::{Limits, Missing, Turn, Write};
+use refusals::Place;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::path::Path;
+
+mod refusals;
+
+/// What files said before limits were changed, in the order in which they are set back.
+struct Before(Vec<(String, String)>);
 
 impl Cgroup {
     /// Writes everything, in the order given. Stops at the first that fails.
@@ -33,18 +40,56 @@ impl Cgroup {
         limits.above_usage.map_or(Ok(()), |check| self.check_usage(check.memory_and_swap, check.memory))
     }
 
-    /// Like [`Cgroup::apply`], but what the files said before is written back when one write fails. Only a device
-    /// that had no line in a file of lines keeps its new one.
-    pub fn change(&self, limits: &Limits) -> Result<()> {
-        let read = |write: &Write| Some((write.file.clone(), file::read(&self.dir, &write.file).ok()?));
-        let before: Vec<_> = limits.writes.iter().filter_map(read).collect();
-        let Err(error) = self.apply(limits) else { return Ok(()) };
-        for (name, text) in before.iter().rev() {
-            if let Err(errno) = self.write_lines(name, if text.is_empty() { "\n" } else { text }) {
-                bail!("{error}; setting back {name} failed: {}", errno_text(errno));
+    /// Like [`Cgroup::apply`], followed by `then`; when either fails, the files are set back to what they said before.
+    pub fn change(&self, limits: &Limits, then: impl FnOnce() -> Result<()>) -> Result<()> {
+        let before = self.before(limits);
+        let changed = self.apply(limits).and_then(|()| then());
+        changed.map_err(|error| match self.set_back(&before) {
+            Ok(()) => error,
+            Err(also) => Error::new(format!("{error}; {also}")),
+        })
+    }
+
+    /// What the files that `limits` will write say now.
+    fn before(&self, limits: &Limits) -> Before {
+        let mut names: Vec<&str> = Vec::new();
+        for write in limits.writes.iter().rev() {
+            // An idle cgroup loses its weight.
+            let lost = (write.file == "cpu.idle").then_some("cpu.weight");
+            for name in [&*write.file].into_iter().chain(lost) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
             }
         }
-        Err(error)
+        let mut before: Vec<_> = names
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), file::read(&self.dir, name).ok()?)))
+            .collect();
+        if before.iter().any(|(name, text)| name == "cpu.idle" && text.trim_end() == "1") {
+            before.retain(|(name, _)| name != "cpu.weight");
+        }
+        Before(before)
+    }
+
+    /// Writes back what was before, whatever of it changed.
+    fn set_back(&self, before: &Before) -> Result<()> {
+        let restore = |(name, before): &&(String, String)| {
+            let now = file::read(&self.dir, name)?;
+            match (now == *before, before.is_empty()) {
+                (true, _) => Ok(()),
+                (false, true) if !is_by_device(name) => self.write_lines(name, "\n"),
+                (false, _) => self.write_lines(name, &(unlimited(name, before, &now) + before)),
+            }
+        };
+        // Some depend on each other (a burst on its quota, a weight on not being idle): those come right later.
+        let left: Vec<_> = before.0.iter().filter(|entry| restore(entry).is_err()).collect();
+        for entry in left {
+            if let Err(errno) = restore(&entry) {
+                bail!("setting back {} failed: {}", entry.0, errno_text(errno));
+            }
+        }
+        Ok(())
     }
 
     /// Lowering a limit below the present use would make the kernel kill. What can't be read is not checked.
@@ -84,6 +129,10 @@ impl Cgroup {
 
     fn failure(&self, write: &Write, errno: Errno) -> Error {
         let Write { origin, file, value, .. } = write;
+        if errno == Errno::NOENT && file.starts_with("hugetlb.") && self.has("hugetlb") {
+            let sizes = refusals::page_sizes(&self.place());
+            return Error::new(format!("{origin}: cannot write {file}: this machine has {sizes}"));
+        }
         // The file of a missing controller can't be opened; without O_CREAT that is ENOENT.
         if errno == Errno::NOENT {
             return Error::new(format!(
@@ -91,8 +140,21 @@ impl Cgroup {
                 self.why_missing(write.controller())
             ));
         }
-        let path = self.path.display();
-        Error::new(format!("{origin}: failed to write {value:?}: write {path}/{file}: {}", errno_text(errno)))
+        Error::new(format!("{origin}: {}", self.refusal(file, value, errno)))
+    }
+
+    /// runc's words, then what would have been taken.
+    fn refusal(&self, file: &str, value: &str, errno: Errno) -> String {
+        let (path, cause) = (self.path.display(), errno_text(errno));
+        let told = format!("failed to write {value:?}: write {path}/{file}: {cause}");
+        match refusals::allowed(&self.place(), file, value, errno) {
+            Some(allowed) => format!("{told}; {allowed}"),
+            None => told,
+        }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { dir: &self.dir, sys: Path::new("/sys") }
     }
 
     /// In runc's words, which its callers know.
@@ -111,12 +173,8 @@ impl Cgroup {
                 ));
             }
         }
-        let path = self.path.display();
-        Error::new(format!(
-            "{origin}: unable to set unified resource {file:?}: failed to write {:?}: write {path}/{file}: {}",
-            write.value,
-            errno_text(errno)
-        ))
+        let refusal = self.refusal(file, &write.value, errno);
+        Error::new(format!("{origin}: unable to set unified resource {file:?}: {refusal}"))
     }
 
     /// Whether the controller works in this cgroup.
@@ -153,6 +211,27 @@ impl Cgroup {
     }
 }
 
+/// Files with a line per device that has a limit, and none for the others.
+fn is_by_device(file: &str) -> bool {
+    matches!(file, "io.max" | "io.latency" | "io.weight" | "io.bfq.weight")
+}
+
+/// The lines that take the limits off again of devices that had no line in `before` and have one `now`.
+fn unlimited(file: &str, before: &str, now: &str) -> String {
+    let line_of = |line: &str| {
+        let (device, limits) = line.split_once(' ')?;
+        let fresh = device.contains(':') && !before.lines().any(|old| old.split(' ').next() == Some(device));
+        let none = |limit: &str| match limit.split_once('=') {
+            Some(("target", _)) => "target=0".to_owned(),
+            Some((key, _)) => format!("{key}=max"),
+            None => "default".to_owned(),
+        };
+        let none: Vec<_> = limits.split_whitespace().map(none).collect();
+        fresh.then(|| format!("{device} {}\n", none.join(" ")))
+    };
+    if is_by_device(file) { now.lines().filter_map(line_of).collect() } else { String::new() }
+}
+
 /// Each line of /proc/self/cgroup names a hierarchy of v1 and its controllers.
 fn belongs_to_v1(controller: &str) -> bool {
     let name = if controller == "io" { "blkio" } else { controller };
@@ -161,4 +240,19 @@ fn belongs_to_v1(controller: &str) -> bool {
         .filter_map(|line| line.split(':').nth(1))
         .flat_map(|names| names.split(','))
         .any(|n| n == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unlimited;
+
+    #[test]
+    fn a_device_that_had_no_limit_loses_the_new_one() {
+        let now = "8:0 rbps=1 wbps=max riops=max wiops=max\n254:0 rbps=5 wbps=max riops=max wiops=9\n";
+        let none = "254:0 rbps=max wbps=max riops=max wiops=max\n";
+        assert_eq!(unlimited("io.max", "8:0 rbps=7 wbps=max riops=max wiops=max\n", now), none);
+        assert_eq!(unlimited("io.bfq.weight", "default 100\n", "default 50\n8:0 7\n"), "8:0 default\n");
+        assert_eq!(unlimited("io.latency", "", "8:0 target=7\n"), "8:0 target=0\n");
+        assert_eq!(unlimited("memory.max", "max\n", "5\n"), "");
+    }
 }

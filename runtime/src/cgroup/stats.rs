@@ -6,6 +6,7 @@ use super::{Cgroup, file, value_of};
 use crate::error::{Context, Result};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// One measurement: `data` of an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,7 +28,9 @@ pub struct Stats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Cpu {
+    #[serde(skip_serializing_if = "is_zero")]
     pub usage: CpuUsage,
+    #[serde(skip_serializing_if = "is_zero")]
     pub throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
@@ -98,12 +101,11 @@ pub struct Cpuset {
 pub struct Memory {
     #[serde(skip_serializing_if = "is_zero")]
     pub cache: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub usage: MemoryEntry,
     /// Memory and swap together, as v1 had it.
+    #[serde(skip_serializing_if = "is_zero")]
     pub swap: MemoryEntry,
-    pub kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP")]
-    pub kernel_tcp: MemoryEntry,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,8 +171,9 @@ pub struct Hugetlb {
     pub failcnt: u64,
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// Nothing, or of nothing but zeros.
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Go writes a whole number without a point.
@@ -312,7 +315,7 @@ fn pressure(text: &str) -> Psi {
 /// For each size of page that the machine has, what is reserved, or in use where reservations are not counted.
 fn hugetlb(read: Read) -> Result<BTreeMap<String, Hugetlb>> {
     let mut sizes = BTreeMap::new();
-    for size in page_sizes() {
+    for size in page_sizes(Path::new("/sys/kernel/mm/hugepages")) {
         let reserved = number(read, &format!("hugetlb.{size}.rsvd.current"))?;
         let name = format!("hugetlb.{size}.current");
         let Some(usage) = reserved.map_or_else(|| number(read, &name), |n| Ok(Some(n)))? else { break };
@@ -323,9 +326,12 @@ fn hugetlb(read: Read) -> Result<BTreeMap<String, Hugetlb>> {
     Ok(sizes)
 }
 
-fn page_sizes() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    entries.filter_map(|entry| page_size(entry.file_name().to_str()?)).collect()
+/// The sizes of huge pages as files of cgroups name them, from the smallest.
+pub(super) fn page_sizes(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    names.iter().filter_map(|name| page_size(name)).collect()
 }
 
 /// `hugepages-2048kB` is called 2MB in the names of files.
@@ -362,18 +368,21 @@ mod tests {
 
     #[test]
     fn the_keys_are_runcs_in_runcs_order() {
-        let json = serde_json::to_string(&Stats::default()).expect("json");
-        let entry = r#"{"limit":0,"failcnt":0}"#;
+        let cpuset = r#""cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"#
+            .to_string()
+            + r#""memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"#
+            + r#""sched_relax_domain_level":0}"#;
+        let rest = r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#;
+        let json = |stats: &Stats| serde_json::to_string(stats).expect("json");
+        assert_eq!(json(&Stats::default()), format!(r#"{{"cpu":{{}},{cpuset},"memory":{{}},{rest}"#));
+        let mut stats = Stats::default();
+        stats.cpu.usage.user = 1;
+        stats.cpu.throttling.periods = 2;
+        stats.memory.usage.limit = 3;
         assert_eq!(
-            json,
-            r#"{"cpu":{"usage":{"kernel":0,"user":0},"throttling":{}},"#.to_string()
-                + r#""cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"#
-                + r#""memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"#
-                + r#""sched_relax_domain_level":0},"#
-                + &format!(
-                    r#""memory":{{"usage":{entry},"swap":{entry},"kernel":{entry},"kernelTCP":{entry}}},"#
-                )
-                + r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#
+            json(&stats),
+            format!(r#"{{"cpu":{{"usage":{{"kernel":0,"user":1}},"throttling":{{"periods":2}}}},{cpuset},"#)
+                + &format!(r#""memory":{{"usage":{{"limit":3,"failcnt":0}}}},{rest}"#)
         );
     }
 

@@ -4,7 +4,7 @@ use super::{Context, create};
 use crate::bail;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
-use crate::error::{Context as _, Kind, Result, phrase};
+use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::Host;
 use crate::launch::serve::{Caller, serve};
 use crate::launch::spawn::{self, Descriptors};
@@ -15,7 +15,7 @@ use crate::spec;
 use crate::state::{Container, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// The process to start.
 #[derive(Clone, Debug)]
@@ -94,7 +94,10 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     container.load_filter()?;
     let process = process(&container, &options.process)?;
     let mut warnings = Vec::new();
-    let cgroup = place(&container, options)?.map_or_else(OnceCell::new, OnceCell::from);
+    let below = below(&options.cgroups)?;
+    let cgroup = place(&container, below, options.ignore_paused)
+        .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?
+        .map_or_else(OnceCell::new, OnceCell::from);
     let mut porter = cgroup.get().map_or(Ok(None), |cgroup| porter(context, &container, cgroup))?;
     let birth = plan(context, &container, &process, options, porter.is_some(), &mut warnings)?;
     warnings.iter().for_each(crate::log::warn);
@@ -112,8 +115,9 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
         ..Descriptors::default()
     };
-    let entered = cgroup.get().filter(|_| porter.is_none()).map(Cgroup::fd);
-    let child = spawn::init(&birth, &descriptors, entered).context(phrase::START_PROCESS)?;
+    let entered = cgroup.get().filter(|_| porter.is_none());
+    let child =
+        spawn::init(&birth, &descriptors, entered.map(Cgroup::fd)).map_err(|error| unborn(error, entered))?;
     crate::log::debug("setns_init: about to exec");
     let served = serve(
         child,
@@ -281,36 +285,84 @@ fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>
 }
 
 /// The cgroup to be born in: the container's own, or one below it by `--cgroup`.
-fn place(container: &Container, options: &Options) -> Result<Option<Cgroup>> {
+fn place(container: &Container, below: Option<&str>, ignore_paused: bool) -> Result<Option<Cgroup>> {
     let Some(own) = container.state.cgroup.as_deref() else { return Ok(None) };
-    let mut path = own.to_owned();
-    if options.cgroups.is_empty() && Cgroup::open(own)?.is_some_and(|cgroup| cgroup.is_parent()) {
-        // An init such as systemd made cgroups of its own: beside it is where a process can live.
-        path = cgroup::of_process(container.state.pid, own)?;
-    }
-    for typed in &options.cgroups {
-        let below = typed.strip_prefix(':').unwrap_or(typed);
-        if below.contains(':') {
-            bail!("bad --cgroup argument {typed:?}: cgroup v2 has no controllers to name");
+    let path = match below {
+        Some(typed) => {
+            let Some(inner) = inner(typed) else { bail!("bad sub cgroup path: {typed}") };
+            own.join(inner)
         }
-        let clean = plan::mounts::clean(below);
-        if below.split('/').any(|part| part == "..") {
-            bail!("bad sub cgroup path: {below}");
-        }
-        path = own.join(clean.trim_start_matches('/'));
-    }
-    let Some(cgroup) = Cgroup::open(&path)? else {
-        bail!("can't open cgroup {}: no such file or directory", path.display());
+        None => match Cgroup::open(own)? {
+            // An init such as systemd made cgroups of its own: beside it is where a process can live.
+            Some(cgroup) if cgroup.is_parent() => cgroup::of_process(container.state.pid, own)?,
+            Some(_) => own.to_owned(),
+            None => cgroup::of_process(container.state.pid, Path::new("/"))?,
+        },
     };
-    if !options.ignore_paused {
+    let Some(cgroup) = Cgroup::open(&path)? else {
+        bail!("can't open cgroup: openat2 {}: no such file or directory", path.display());
+    };
+    if !ignore_paused {
         cgroup.join_check()?;
     }
     Ok(Some(cgroup))
 }
 
+/// The path among the words of `--cgroup`. What names controllers is checked as runc checks it, and left: in cgroup v2
+/// all controllers share one place.
+fn below(typed: &[String]) -> Result<Option<&str>> {
+    let mut named = Vec::new();
+    for word in typed {
+        let Some((controllers, _)) = word.split_once(':') else {
+            if typed.len() > 1 {
+                bail!("invalid --cgroup argument: {word} (missing <controller>: prefix)");
+            }
+            return Ok(Some(word));
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                bail!("invalid --cgroup argument: {word} (empty <controller> prefix)");
+            }
+            if named.contains(&controller) {
+                bail!("invalid --cgroup argument(s): controller {controller} specified multiple times");
+            }
+            named.push(controller);
+        }
+        crate::log::warn(format_args!("ignoring --cgroup {word}: cgroup v2 has no places by controller"));
+    }
+    Ok(None)
+}
+
+/// The path without `.` and `..`; `None` if it leads above where it starts.
+fn inner(typed: &str) -> Option<PathBuf> {
+    let mut inner = PathBuf::new();
+    for part in Path::new(typed).components() {
+        match part {
+            Component::Normal(name) => inner.push(name),
+            Component::ParentDir if !inner.pop() => return None,
+            _ => {}
+        }
+    }
+    Some(inner)
+}
+
+/// Why a process could not be born where it was to be, in runc's words.
+fn unborn(error: Error, cgroup: Option<&Cgroup>) -> Error {
+    let error = match cgroup {
+        Some(cgroup) if cgroup.is_parent() => error.context(format_args!(
+            "error adding pid of the new process to cgroups: {} hands controllers to the cgroups below it, and only in \
+             those processes can live (--cgroup)",
+            cgroup.path().display()
+        )),
+        _ => error,
+    };
+    error.context(phrase::START_PROCESS)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_user;
+    use super::{below, inner, parse_user};
+    use std::path::PathBuf;
 
     #[test]
     fn a_user_is_what_was_typed_or_an_error() {
@@ -318,6 +370,38 @@ mod tests {
         assert_eq!(parse_user("1:2", None).unwrap(), (Some(1), Some(2)));
         for wrong in ["", ":", "1:", ":1", "-1", "+1", "4294967295", "4294967296", "root", "1:2:3", " 1"] {
             assert!(parse_user(wrong, None).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_sub_cgroup_is_never_above_the_containers_own() {
+        for (typed, expect) in
+            [("/", ""), ("", ""), (".", ""), ("a/b", "a/b"), ("/a//./b/", "a/b"), ("a/../b", "b")]
+        {
+            assert_eq!(inner(typed), Some(PathBuf::from(expect)), "{typed}");
+        }
+        for wrong in ["..", "../x", "a/../..", "/..", "/../a"] {
+            assert_eq!(inner(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn controllers_before_a_path_are_checked_and_left() {
+        let read = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            below(&words).map(|path| path.map(str::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["/a"]), Ok(Some("/a".into())));
+        assert_eq!(read(&["memory:/a", "cpu,pids:/b"]), Ok(None));
+        assert_eq!(read(&["a:b:c"]), Ok(None));
+        for (words, expect) in [
+            (&[":a"][..], "invalid --cgroup argument: :a (empty <controller> prefix)"),
+            (&["cpu,:a"], "invalid --cgroup argument: cpu,:a (empty <controller> prefix)"),
+            (&["/a", "cpu:/b"], "invalid --cgroup argument: /a (missing <controller>: prefix)"),
+            (&["cpu:/a", "cpu:/b"], "invalid --cgroup argument(s): controller cpu specified multiple times"),
+        ] {
+            assert_eq!(read(words), Err(expect.into()));
         }
     }
 }

@@ -55,31 +55,33 @@ pub fn update(context: &Context, id: &str, resources: &Resources, schemata: &rdt
     let cgroup = Cgroup::of(&container)?;
     // Before systemd hears of them: it would not ask.
     cgroup.check(&limits)?;
+    let old = container.state.resources.replace(new);
     let changed = change_schemata(&container, schemata)?;
-    if let Err(error) = change_limits(context, &container, &cgroup, &new, &limits) {
-        if let Some((group, before)) = changed {
-            resctrl::restore(group, &before).with_context(|| error.to_string())?;
-        }
-        return Err(error);
+    let done = change_limits(context, &container, &cgroup, old.as_ref(), &limits);
+    if let (Err(error), Some((group, before))) = (&done, changed) {
+        resctrl::restore(group, &before).with_context(|| error.to_string())?;
     }
-    container.state.resources = Some(new);
-    container.save()
+    done
 }
 
-/// systemd first, if it has the cgroup: it must know the limits, or it would write its own again.
+/// systemd first, if it has the cgroup: it must know the limits, or it would write its own again. A limit that is refused
+/// and a state that can't be saved both leave everything as it was.
 fn change_limits(
     context: &Context,
     container: &Container,
     cgroup: &Cgroup,
-    new: &LinuxResources,
+    old: Option<&LinuxResources>,
     limits: &Limits,
 ) -> Result<()> {
-    let Some(unit) = &container.state.unit else { return cgroup.change(limits) };
+    let change = || cgroup.change(limits, || container.save());
+    let (Some(unit), Some(new)) = (&container.state.unit, &container.state.resources) else {
+        return change();
+    };
     systemd::warnings(new).iter().for_each(crate::log::warn);
     let mut manager = Manager::connect(&context.systemd(unit.user)?, &unit.name)?;
     manager.change(&systemd::changed(new)?)?;
-    let Err(error) = cgroup.change(limits) else { return Ok(()) };
-    let old = container.state.resources.as_ref().map_or(Ok(Vec::new()), systemd::changed)?;
+    let Err(error) = change() else { return Ok(()) };
+    let old = old.map_or(Ok(Vec::new()), systemd::changed)?;
     match manager.change(&old) {
         Ok(()) => Err(error),
         Err(also) => Err(Error::new(format!("{error}; setting back failed: {also}"))),

@@ -1,7 +1,7 @@
 //! What `update` makes of the limits a container has: what is named replaces the old value, the rest stays, with the
 //! exceptions that runc's callers know. Devices are never touched, so that what others attached stays.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
     LinuxWeightDeviceBuilder,
@@ -76,12 +76,7 @@ pub struct BlockIo {
 impl Changes {
     /// The first JSON value of `text`; what follows it is not looked at, as with runc.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let cause = Error::new(error.into_inner().to_string());
-            if path == "." { cause } else { cause.context(path) }
-        })
+        Ok(crate::spec::first::<Option<Self>>(text.as_bytes())?.unwrap_or_default())
     }
 
     /// The limits of `old` with these changes.
@@ -289,6 +284,7 @@ mod tests {
             r#"{"memory":null,"cpu":{"quota":null}} trailing"#,
             json!({"memory":{"limit":1}}),
         );
+        check(json!({"memory":{"limit":1}}), "null", json!({"memory":{"limit":1}}));
     }
 
     #[test]
@@ -296,6 +292,8 @@ mod tests {
         for (text, expect) in [
             (r#"{"memory":{"limit":"a"}}"#, "memory.limit: invalid type: string \"a\", expected i64"),
             (r#"{"cpu":{"shares":-1}}"#, "cpu.shares: invalid value: integer `-1`, expected u64"),
+            ("[]", "invalid type: sequence, expected struct Changes"),
+            ("{", "EOF while parsing an object"),
             (r#"{"pids":{"limit":99999999999999999999}}"#, "pids.limit: invalid type: floating point"),
         ] {
             let error = Changes::parse(text).expect_err(text).to_string();
