@@ -1,0 +1,93 @@
+//! pintle-cgroups: what pintle, runc and crun make of the same limits and device rules, what that costs on the bus, and what
+//! is left of it; beside one another, in the test machine. integration/cgroups/run builds it, starts it there and writes
+//! docs/cgroups.md from its results. The same binary is the program inside the containers.
+
+mod differences;
+mod page;
+mod place;
+mod rows;
+mod runtimes;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use place::Place;
+use runtimes::{Driver, Runtime};
+
+/// pintle, runc and crun with the same limits, side by side. Run it in the test machine, as root.
+#[derive(Debug, Parser)]
+#[command(name = "pintle-cgroups")]
+struct Arguments {
+    #[command(subcommand)]
+    part: Part,
+    /// The runtimes: commands, or paths whose last part is the name
+    #[arg(
+        long,
+        global = true,
+        default_value = "/pintle/target/release/pintle,runc,crun",
+        value_delimiter = ','
+    )]
+    runtimes: Vec<PathBuf>,
+    /// The cgroup driver
+    #[arg(long, global = true, default_value = "cgroupfs")]
+    driver: Driver,
+    /// A file for the results, as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Each resource of config.json, and what the files of the cgroup say then
+    Table {
+        /// Only rows whose resources begin with this
+        #[arg(default_value = "")]
+        only: String,
+    },
+    /// Write docs/cgroups.md from results
+    Page {
+        /// The folder with the files of results
+        results: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cgroups: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether everything is as it should be.
+fn run(arguments: &Arguments) -> Result<bool> {
+    if let Part::Page { results } = &arguments.part {
+        return page::write(results).map(|()| true);
+    }
+    let place = Place::new()?;
+    let runtimes = Runtime::all(&place, &arguments.runtimes)?;
+    match &arguments.part {
+        Part::Table { only } => {
+            let table = table::measure(&place, &runtimes, arguments.driver, only)?;
+            keep(arguments.json.as_deref(), &table)?;
+            table::judge(&table)
+        }
+        Part::Page { .. } => unreachable!("it was written above"),
+    }
+}
+
+/// Writes results where they were asked for.
+fn keep(file: Option<&Path>, results: &impl Serialize) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(results).context("results as JSON")?;
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}
