@@ -3,6 +3,7 @@
 //! docs/cgroups.md from its results. The same binary is the program inside the containers.
 
 mod differences;
+mod floor;
 mod page;
 mod place;
 mod rows;
@@ -50,6 +51,8 @@ enum Part {
         #[arg(default_value = "")]
         only: String,
     },
+    /// The smallest memory limit with which a static program that does nothing starts
+    Floor,
     /// Write docs/cgroups.md from results
     Page {
         /// The folder with the files of results
@@ -80,6 +83,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let table = table::measure(&place, &runtimes, arguments.driver, only)?;
             keep(arguments.json.as_deref(), &table)?;
             table::judge(&table)
+        }
+        Part::Floor => {
+            let floor = floor::measure(&place, &runtimes, arguments.driver)?;
+            keep(arguments.json.as_deref(), &floor)?;
+            floor::judge(&floor)
         }
         Part::Page { .. } => unreachable!("it was written above"),
     }

@@ -1,6 +1,6 @@
 //! The runtimes that are compared, and a container of one of them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -100,8 +100,8 @@ impl Runtime {
     }
 
     /// The words of a call, ready to be started or traced.
-    pub fn words<S: AsRef<OsStr>>(&self, driver: Driver, arguments: &[S]) -> Vec<std::ffi::OsString> {
-        let mut words: Vec<std::ffi::OsString> = vec![self.binary.clone().into()];
+    pub fn words<S: AsRef<OsStr>>(&self, driver: Driver, arguments: &[S]) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec![self.binary.clone().into()];
         words.extend(["--root".into(), self.root.clone().into(), "--log".into(), self.log.clone().into()]);
         words.extend(["--log-format".into(), "json".into()]);
         if driver == Driver::Systemd {
@@ -113,7 +113,19 @@ impl Runtime {
 
     /// Runs a call to its end. Its streams are files: a container may keep them open.
     pub fn call<S: AsRef<OsStr>>(&self, place: &Place, driver: Driver, arguments: &[S]) -> Result<Ended> {
-        let words = self.words(driver, arguments);
+        self.call_by(place, &[], driver, arguments)
+    }
+
+    /// Runs a call by another program, `by` and its arguments, which starts the words that follow it.
+    pub fn call_by<S: AsRef<OsStr>>(
+        &self,
+        place: &Place,
+        by: &[&str],
+        driver: Driver,
+        arguments: &[S],
+    ) -> Result<Ended> {
+        let mut words: Vec<OsString> = by.iter().map(OsString::from).collect();
+        words.extend(self.words(driver, arguments));
         let (out, err) = (place.path("out"), place.path("err"));
         File::create(&self.log).context("empty the log")?;
         let status = Command::new(&words[0])
