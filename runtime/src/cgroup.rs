@@ -1,6 +1,6 @@
 //! The container's cgroup on the machine: made, limited, frozen, killed, measured, removed as
-//! [`crate::plan::cgroup`] decided. cgroup v2 only, through its files; the program that asks systemd will stand
-//! beside [`create()`] and end in the same [`Cgroup`]. Waiting is by poll(2) on `cgroup.events`. cgroups(7).
+//! [`crate::plan::cgroup`] decided. cgroup v2 only, through its files; with the other driver systemd makes it first,
+//! [`systemd`], and it ends in the same [`Cgroup`]. Waiting is by poll(2) on `cgroup.events`. cgroups(7).
 
 use crate::bail;
 use crate::error::{Context, Error, Result, phrase};
@@ -20,8 +20,9 @@ mod freeze;
 mod limits;
 mod pids;
 pub mod stats;
+pub mod systemd;
 
-pub use create::create;
+pub use create::{create, enter_unit};
 pub use delete::delete;
 pub use events::{Events, Watch};
 
@@ -67,10 +68,15 @@ fn is_cgroup2(path: &str) -> bool {
 
 /// The runtime's own cgroup, which decides about relative paths.
 pub fn own() -> Result<String> {
-    let text = crate::host::read_small("/proc/self/cgroup")?;
-    match crate::plan::cgroup::unified_path(&text) {
+    path_of("self")
+}
+
+/// Where a process lives within the hierarchy.
+fn path_of(process: &str) -> Result<String> {
+    let file = format!("/proc/{process}/cgroup");
+    match crate::plan::cgroup::unified_path(&crate::host::read_small(&file)?) {
         Some(path) => Ok(path.into()),
-        None => bail!("read /proc/self/cgroup: cgroup path not found"),
+        None => bail!("read {file}: cgroup path not found"),
     }
 }
 
@@ -79,10 +85,8 @@ pub fn own() -> Result<String> {
 /// # Errors
 /// A process that is gone.
 pub fn of_process(pid: i32, top: &Path) -> Result<PathBuf> {
-    let layout = Layout::find()?;
-    let text = crate::host::read_small(&format!("/proc/{pid}/cgroup"))?;
-    let path = crate::plan::cgroup::unified_path(&text).map(|path| layout.directory(Path::new(path)));
-    Ok(path.filter(|path| path.starts_with(top)).unwrap_or_else(|| top.to_owned()))
+    let path = Layout::find()?.directory(Path::new(&path_of(&pid.to_string())?));
+    Ok(if path.starts_with(top) { path } else { top.to_owned() })
 }
 
 /// A container's cgroup, open.

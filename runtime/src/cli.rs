@@ -266,11 +266,6 @@ mod tests {
                 "restore is not there yet: pintle can't checkpoint or restore",
                 1,
             ),
-            (
-                "--systemd-cgroup create x",
-                "runc create failed: the systemd cgroup driver is not there yet: leave out --systemd-cgroup",
-                1,
-            ),
             ("kill x XX", "unknown signal \"XX\"", 1),
             ("exec -g -1 x y", "exec failed: additional-gids must be a positive number -1", 255),
         ] {

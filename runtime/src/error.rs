@@ -18,6 +18,8 @@ pub enum Kind {
     NotRunning,
     /// Everything stood, and then the program could not be executed; it was told on its own standard error.
     Program,
+    /// Whoever should answer did not, in all the time that there was.
+    TimedOut,
     /// Anything else: only the sentence matters.
     Other,
 }
@@ -43,6 +45,11 @@ impl Error {
     /// `container not running`.
     pub fn not_running() -> Self {
         Self { text: phrase::NOT_RUNNING.into(), kind: Kind::NotRunning }
+    }
+
+    /// No answer within so many seconds.
+    pub fn timed_out(seconds: u64) -> Self {
+        Self { text: format!("no answer within {seconds} s").into(), kind: Kind::TimedOut }
     }
 
     /// Marks a failure that came after everything was prepared.
@@ -142,6 +149,7 @@ pub mod phrase {
     pub const RELATIVE_CWD: &str = "Cwd must be an absolute path";
     pub const NO_ARGS: &str = "args must not be empty";
     pub const START_PROCESS: &str = "unable to start container process";
+    pub const APPLY_CGROUP: &str = "unable to apply cgroup configuration";
     pub const CONTAINER_INIT: &str = "error during container init";
     pub const OOM_AT_START: &str = "container init was OOM-killed (memory limit too low?)";
     pub const BREAKOUT: &str = "current working directory is outside of container mount namespace root -- possible container breakout detected";

@@ -2,6 +2,7 @@
 //! ([`host`]), decides everything ([`plan`]), then does it once: the parent in [`launch`], the child in pintle-init,
 //! with every unsafe call in pintle-sys. ARCHITECTURE.md tells who may call whom.
 
+pub mod bus;
 pub mod cgroup;
 pub mod cli;
 pub mod error;

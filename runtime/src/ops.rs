@@ -1,6 +1,9 @@
 //! The verbs: one per file, each told top to bottom. A verb takes decided options and returns data or an error;
 //! it reads no argv and no environment and prints nothing.
 
+use crate::bus::{Address, Buses};
+use crate::error::Result;
+use crate::plan::cgroup::Driver;
 use std::path::PathBuf;
 
 pub mod create;
@@ -27,12 +30,24 @@ pub struct Context {
     pub root: PathBuf,
     /// Whether `--root` was given: a missing directory is an error only then.
     pub root_is_explicit: bool,
-    /// The systemd cgroup driver was asked for (`--systemd-cgroup`).
-    pub systemd_cgroup: bool,
+    /// Who makes cgroups (`--systemd-cgroup`).
+    pub driver: Driver,
+    /// Where message buses are.
+    pub buses: Buses,
     /// Whether missing permission on cgroups is tolerated (`--rootless`, already resolved).
     pub rootless: bool,
     /// This process is inside a user namespace other than the machine's first.
     pub in_user_namespace: bool,
     /// The caller's environment, for hooks that bring none.
     pub environment: Vec<String>,
+}
+
+impl Context {
+    /// Where systemd is asked: the user's own or the machine's.
+    ///
+    /// # Errors
+    /// An environment that does not say.
+    pub fn systemd(&self, user: bool) -> Result<Address> {
+        if user { self.buses.of_user() } else { self.buses.of_machine() }
+    }
 }

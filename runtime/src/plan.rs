@@ -54,6 +54,8 @@ pub struct Options {
     pub terminal_size: (u32, u32),
     /// Where cgroup2 is mounted.
     pub cgroup_mount: PathBuf,
+    /// Who makes the cgroup.
+    pub driver: cgroup::Driver,
 }
 
 /// Everything decided about a birth.
@@ -86,6 +88,8 @@ pub struct Birth {
     pub keep_capabilities: bool,
     /// Descriptors below this number are the program's.
     pub first_private: u32,
+    /// init waits first of all until it has been put into its cgroup.
+    pub placed_later: bool,
     /// init lends a socket by which the parent raises the loopback interface.
     pub loopback: bool,
     /// Who waits for whom; nobody for a helper that has no program.
@@ -188,6 +192,9 @@ impl<'a> Parts<'a> {
         let Given { spec, linux, host, facts, options } = given;
         let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
         let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
+        if let (true, Some(resources)) = (options.driver != cgroup::Driver::Files, &linux.resources) {
+            warnings.extend(cgroup::systemd::warnings(resources));
+        }
         let filter = filter(linux)?;
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
@@ -195,6 +202,9 @@ impl<'a> Parts<'a> {
         let process = process::Decided::new(process, bounds, &more, warnings)?;
         process.check_ids(&spaces)?;
         let cgroup = cgroup::Plan::new(&cgroup::Input {
+            driver: options.driver,
+            uid: host.euid,
+            annotations: spec.annotations.as_ref(),
             id: &options.id,
             cgroups_path: linux.cgroups_path.as_deref(),
             resources: linux.resources.as_ref(),
@@ -219,7 +229,8 @@ impl<'a> Parts<'a> {
     fn birth(&self) -> Result<Birth> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
-        let late = self.spaces.enter(&mut steps, self.given.linux)?;
+        let placed_later = self.cgroup.unit.is_some();
+        let late = self.spaces.enter(&mut steps, self.given.linux, placed_later)?;
         self.build(&mut steps, &mut mount_maps)?;
         self.enter(&mut steps)?;
         let sync = self.sync();
@@ -230,6 +241,7 @@ impl<'a> Parts<'a> {
             id_maps: self.spaces.id_maps.clone(),
             keep_capabilities: late.clone_flags & namespaces::USER != 0,
             first_private: 3 + options.listen_fds + options.preserve_fds,
+            placed_later,
             rlimits: self.process.rlimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             loopback: self.spaces.is_new(namespaces::NETWORK),

@@ -42,6 +42,8 @@ pub struct State {
     pub cgroup: Option<PathBuf>,
     /// The cgroups above it that were made for it.
     pub cgroup_parents: Vec<PathBuf>,
+    /// The unit of systemd's that has the cgroup.
+    pub unit: Option<Unit>,
     /// The bundle's directory.
     pub bundle: PathBuf,
     /// The rootfs, absolute.
@@ -56,6 +58,15 @@ pub struct State {
     pub saved: Saved,
 }
 
+/// A unit of systemd's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// It belongs to the user's own systemd.
+    pub user: bool,
+}
+
 /// The part of state.json that is pintle's own.
 #[derive(Serialize, Deserialize)]
 struct Own {
@@ -63,6 +74,8 @@ struct Own {
     creating: bool,
     bundle: PathBuf,
     cgroup_parents: Vec<PathBuf>,
+    #[serde(default)]
+    unit: Option<Unit>,
     resources: Option<LinuxResources>,
     saved: Saved,
 }
@@ -226,6 +239,7 @@ impl Container {
             created: read.created,
             cgroup: read.cgroup_paths.into_values().next(),
             cgroup_parents: read.pintle.cgroup_parents,
+            unit: read.pintle.unit,
             bundle: read.pintle.bundle,
             rootfs: read.config.rootfs,
             rootless: read.rootless,
@@ -294,6 +308,7 @@ impl Container {
                 creating: state.creating,
                 bundle: state.bundle.clone(),
                 cgroup_parents: state.cgroup_parents.clone(),
+                unit: state.unit.clone(),
                 resources: state.resources.clone(),
                 saved: state.saved.clone(),
             },

@@ -2,7 +2,7 @@
 //! of it. Where either is missing, each test prints why and passes.
 
 use pintle::cgroup::{Cgroup, Layout, create, delete};
-use pintle::plan::cgroup::{Input, Limits, Plan};
+use pintle::plan::cgroup::{Driver, Input, Limits, Plan};
 use pintle_sys::bpf;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +46,9 @@ impl Place {
         let resources = serde_json::from_str(resources).expect("resources");
         let path = format!("{}{below}", self.top);
         Plan::new(&Input {
+            driver: Driver::Files,
+            uid: 0,
+            annotations: None,
             id: "c1",
             cgroups_path: Some(&path),
             resources: Some(&resources),
@@ -288,6 +291,9 @@ fn one_list(place: &Place, dir: &Path, rules: &[serde_json::Value], paths: &[&st
     let Ok(decided) = Rules::of(&listed, paths) else { return };
     let resources = serde_json::from_value(serde_json::json!({"devices": rules})).expect("resources");
     let plan = Plan::new(&Input {
+        driver: Driver::Files,
+        uid: 0,
+        annotations: None,
         id: "c1",
         cgroups_path: Some(&place.top),
         resources: Some(&resources),
@@ -340,6 +346,9 @@ fn the_kernel_takes_every_program() {
         }
         let resources = serde_json::from_value(serde_json::json!({"devices": rules})).expect("resources");
         let plan = Plan::new(&Input {
+            driver: Driver::Files,
+            uid: 0,
+            annotations: None,
             id: "c1",
             cgroups_path: Some(&place.top),
             resources: Some(&resources),

@@ -3,6 +3,7 @@
 //! in different ways. Nothing is done, so no root is needed.
 
 use pintle::host::{Facts, Host};
+use pintle::plan::cgroup::Driver;
 use pintle::plan::{Options, Plan};
 use pintle::spec::{Spec, parse};
 use serde_json::{Value, json};
@@ -45,10 +46,14 @@ fn options() -> Options {
     }
 }
 
+/// By systemd, where cgroupsPath is written for it.
 fn plan(config: &Value) -> Result<Plan, String> {
     let text = serde_json::to_vec(config).unwrap();
     let spec: Spec = parse(&text, "config.json").map_err(|e| e.to_string())?;
-    Plan::new(&spec, &host(), &facts(config), &options()).map_err(|e| e.to_string())
+    let for_systemd = config["linux"]["cgroupsPath"].as_str().is_some_and(|path| path.contains(".slice:"));
+    let driver = if for_systemd { Driver::Systemd } else { Driver::Files };
+    let options = Options { driver, ..options() };
+    Plan::new(&spec, &host(), &facts(config), &options).map_err(|e| e.to_string())
 }
 
 /// What `pintle spec` writes, without a terminal.
@@ -104,9 +109,26 @@ fn no_mount_namespace() -> Value {
     config
 }
 
+fn by_systemd(mut config: Value) -> Value {
+    config["linux"]["cgroupsPath"] = json!("a-b.slice:engine:web");
+    config["annotations"] = json!({"org.systemd.property.CollectMode": "'inactive-or-failed'"});
+    config["linux"]["resources"] = rich()["linux"]["resources"].clone();
+    config
+}
+
 /// The clone's namespaces, and the name of each step on a line of its own.
 fn steps(plan: &Plan) -> String {
-    let mut text = format!("clone3 {:#x}\n", plan.birth.namespaces);
+    let mut text = String::new();
+    if let Some(unit) = &plan.cgroup.unit {
+        text = format!("{} in {}\n", unit.name, plan.cgroup.path.display());
+        for property in &unit.properties {
+            text.push_str(&format!("{} {}\n", property.name, property.value));
+        }
+        for write in &plan.cgroup.limits.writes {
+            text.push_str(&format!("{} {:?}\n", write.file, write.value));
+        }
+    }
+    text.push_str(&format!("clone3 {:#x}\n", plan.birth.namespaces));
     plan.birth.steps.each(|_, step| {
         let words = format!("{step:?}");
         let name: String = words.chars().take_while(char::is_ascii_alphanumeric).collect();
@@ -152,6 +174,12 @@ fn terminal_seccomp_and_hooks_have_these_steps() {
 #[test]
 fn no_mount_namespace_has_these_steps() {
     golden("no-mount-namespace", &no_mount_namespace());
+}
+
+#[test]
+fn by_systemd_init_waits_first_and_makes_its_cgroup_namespace_itself() {
+    golden("systemd", &by_systemd(default_config()));
+    golden("systemd-user-namespace", &by_systemd(user_namespace()));
 }
 
 /// xorshift64: the same numbers for the same seed.
@@ -274,14 +302,14 @@ fn rich() -> Value {
 #[test]
 fn random_bundles_never_panic_and_are_decided_once() {
     const ROUNDS: u64 = 2000;
-    let bases = [rich(), user_namespace(), all_joined(), no_mount_namespace()];
+    let bases = [rich(), user_namespace(), all_joined(), no_mount_namespace(), by_systemd(rich())];
     for base in &bases {
         plan(base).expect("what is edited is valid");
     }
     let (mut decided, mut refused) = (0, 0);
     for seed in 0..ROUNDS {
         let mut dice = Dice::new(seed);
-        let mut config = bases[dice.below(5) % bases.len()].clone();
+        let mut config = bases[dice.below(6) % bases.len()].clone();
         for _ in 0..=dice.below(3) {
             edit(&mut config, &mut dice);
         }

@@ -3,7 +3,7 @@
 
 use super::{Cgroup, FROZEN, Layout, directory, file};
 use crate::bail;
-use crate::error::{Context, Error, Result, errno_text};
+use crate::error::{Context, Error, Result, errno_text, phrase};
 use crate::plan::cgroup::Plan;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
@@ -25,6 +25,27 @@ pub fn create(layout: &Layout, plan: &Plan) -> Result<Option<Cgroup>> {
             Err(also) => bail!("{error}; {also}"),
         },
     }
+}
+
+/// Opens the cgroup that systemd made for process `pid` and put it into, says where it is, and does what systemd does
+/// not know of. A slice takes no processes from systemd, so the process enters it here.
+pub fn enter_unit(layout: &Layout, plan: &Plan, pid: i32, place: &mut Option<PathBuf>) -> Result<Cgroup> {
+    let is_slice = plan.unit.as_ref().is_some_and(|unit| unit.is_slice);
+    let path = match is_slice {
+        true => layout.directory(&plan.path),
+        false => layout.directory(Path::new(&super::path_of(&pid.to_string())?)),
+    };
+    let dir = directory(&path).with_context(|| format!("open cgroup {}", path.display()))?;
+    let cgroup = Cgroup { dir, path, made: Vec::new() };
+    if is_slice {
+        check_state(&cgroup)?;
+        file::write(&cgroup.dir, "cgroup.procs", &pid.to_string())
+            .with_context(|| cgroup.told("cgroup.procs"))?;
+    }
+    *place = Some(cgroup.path.clone());
+    enable_controllers(layout, plan, &cgroup);
+    cgroup.apply(&plan.limits)?;
+    Ok(cgroup)
 }
 
 /// Removes directories that were made, the deepest first.
@@ -64,7 +85,7 @@ fn refusal(plan: &Plan, path: &Path, errno: Errno) -> Refusal {
             "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {text}"
         );
     }
-    Refusal::Failed(Error::new(text).context("unable to apply cgroup configuration"))
+    Refusal::Failed(Error::new(text).context(phrase::APPLY_CGROUP))
 }
 
 /// The directory, with all parents that are missing. Mostly one mkdir(2) is enough.

@@ -3,7 +3,7 @@
 use super::Verb;
 use super::flags::{Arguments, Flag, Kind};
 use super::values;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::Context;
 use crate::ops::create::{self, Options};
 use std::path::{Path, PathBuf};
@@ -53,16 +53,13 @@ pub(super) const PRESERVE_FDS: Flag = Flag::new(
 .default("0");
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
-    let created = options(context, arguments).and_then(|options| create::create(context, &options));
+    let created = options(arguments).and_then(|options| create::create(context, &options));
     created.map_err(|error| error.context("runc create failed"))?;
     Ok(0)
 }
 
 /// What `create` and `run` are told.
-pub(super) fn options(context: &Context, arguments: &Arguments) -> Result<Options> {
-    if context.systemd_cgroup {
-        return Err(Error::new("the systemd cgroup driver is not there yet: leave out --systemd-cgroup"));
-    }
+pub(super) fn options(arguments: &Arguments) -> Result<Options> {
     Ok(Options {
         id: arguments.id()?,
         bundle: values::below_cwd(&arguments.path("bundle").unwrap_or_default())?,
@@ -94,20 +91,9 @@ mod tests {
     use super::*;
     use crate::cli::flags;
 
-    fn context(systemd_cgroup: bool) -> Context {
-        Context {
-            root: "/run/pintle".into(),
-            root_is_explicit: false,
-            systemd_cgroup,
-            rootless: false,
-            in_user_namespace: false,
-            environment: Vec::new(),
-        }
-    }
-
     fn read(line: &str) -> Options {
         let words = line.split(' ').map(Into::into);
-        options(&context(false), &flags::parse(VERB.flags, words, false).unwrap()).unwrap()
+        options(&flags::parse(VERB.flags, words, false).unwrap()).unwrap()
     }
 
     #[test]
@@ -133,11 +119,5 @@ mod tests {
             assert_eq!(options.bundle, cwd, "{line}");
             assert!(options.console_socket.is_none() && !options.no_pivot && options.preserve_fds == 0);
         }
-    }
-
-    #[test]
-    fn asking_for_systemd_is_refused() {
-        let arguments = flags::parse(VERB.flags, ["c1".into()].into_iter(), false).unwrap();
-        assert!(options(&context(true), &arguments).unwrap_err().to_string().contains("systemd"));
     }
 }

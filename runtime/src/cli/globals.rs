@@ -3,10 +3,12 @@
 
 use super::flags::{Arguments, Flag, Kind};
 use super::values;
+use crate::bus::Buses;
 use crate::error::{Context as _, Error, Result};
 use crate::host;
 use crate::log;
 use crate::ops;
+use crate::plan::cgroup::Driver;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -49,11 +51,22 @@ pub fn context(arguments: &Arguments) -> Result<ops::Context> {
     let in_user_namespace = host::in_user_namespace().unwrap_or(false);
     let user = User::current(in_user_namespace);
     let (root, root_is_explicit) = root(arguments, user)?;
+    let rootless = rootless(arguments.text("rootless").as_deref(), user)?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     Ok(ops::Context {
         root,
         root_is_explicit,
-        systemd_cgroup: arguments.switch("systemd-cgroup"),
-        rootless: rootless(arguments.text("rootless").as_deref(), user)?,
+        driver: match (arguments.switch("systemd-cgroup"), rootless) {
+            (false, _) => Driver::Files,
+            (true, false) => Driver::Systemd,
+            (true, true) => Driver::UserSystemd,
+        },
+        buses: Buses {
+            system: variable("DBUS_SYSTEM_BUS_ADDRESS"),
+            session: variable("DBUS_SESSION_BUS_ADDRESS"),
+            runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+        },
+        rootless,
         in_user_namespace,
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))

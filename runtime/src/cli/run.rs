@@ -39,13 +39,13 @@ The program and its arguments are \"args\" in the specification file; see
 \"{program} spec --help\".";
 
 fn run_verb(context: &Context, arguments: &Arguments) -> Result<u8> {
-    let status = options(context, arguments).and_then(|options| run::run(context, &options));
+    let status = options(arguments).and_then(|options| run::run(context, &options));
     status.map_err(|error| error.context("runc run failed"))
 }
 
-fn options(context: &Context, arguments: &Arguments) -> Result<Options> {
+fn options(arguments: &Arguments) -> Result<Options> {
     Ok(Options {
-        create: create::options(context, arguments)?,
+        create: create::options(arguments)?,
         detach: arguments.switch("detach"),
         keep: arguments.switch("keep"),
         no_subreaper: arguments.switch("no-subreaper"),
@@ -59,17 +59,9 @@ mod tests {
 
     #[test]
     fn run_takes_the_flags_of_create_and_its_own() {
-        let context = Context {
-            root: "/r".into(),
-            root_is_explicit: true,
-            systemd_cgroup: false,
-            rootless: false,
-            in_user_namespace: false,
-            environment: Vec::new(),
-        };
         let read = |line: &str| {
             let arguments = flags::parse(VERB.flags, line.split(' ').map(Into::into), false);
-            options(&context, &arguments.unwrap()).unwrap()
+            options(&arguments.unwrap()).unwrap()
         };
         let all = read("-d --keep -no-subreaper --preserve-fds=1 c1 --bundle /b");
         assert!(all.detach && all.keep && all.no_subreaper);

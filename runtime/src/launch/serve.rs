@@ -13,11 +13,14 @@ use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::WaitIdStatus;
+use std::cell::OnceCell;
 
 /// What the caller does at the two points where init waits for more than an answer.
 pub struct Caller<'a> {
     /// init goes on as process `pid`: at once, and again after a second clone.
     pub born: &'a mut dyn FnMut(i32) -> Result<()>,
+    /// Put the process, which waits for it, into its cgroup (`Birth::placed_later`).
+    pub place: &'a mut dyn FnMut(i32) -> Result<()>,
     /// What can be done while init works, before it asks for anything.
     pub meanwhile: &'a mut dyn FnMut() -> Result<()>,
     /// Run the hooks of the runtime's side; returns the state for init's own.
@@ -25,7 +28,7 @@ pub struct Caller<'a> {
     /// All stands: record it; returns the state for startContainer hooks.
     pub ready: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
     /// To say whether a death was for want of memory.
-    pub cgroup: Option<&'a Cgroup>,
+    pub cgroup: &'a OnceCell<Cgroup>,
     /// A container is being born, not a process beside one.
     pub of_container: bool,
     /// The caller stays until the program runs: a failing execve is an error here.
@@ -54,10 +57,14 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     fn run(&mut self, caller: &mut Caller<'_>) -> Result<()> {
-        if self.birth.namespaces & namespaces::USER != 0 {
-            self.map_ids()?;
+        if self.birth.placed_later {
+            (caller.born)(self.child.pid)?;
+            (caller.place)(self.child.pid)?;
+            self.first_go()?;
+        } else {
+            self.first_go()?;
+            (caller.born)(self.child.pid)?;
         }
-        (caller.born)(self.child.pid)?;
         (caller.meanwhile)()?;
         if !self.birth.loopback {
             self.go_ahead()?;
@@ -109,6 +116,15 @@ impl Serving<'_> {
             (true, _) => error.after_prepared(),
             (false, true) => error.context(phrase::CONTAINER_INIT),
             (false, false) => error,
+        }
+    }
+
+    /// What init waits for at once: its maps, its cgroup, or nothing.
+    fn first_go(&self) -> Result<()> {
+        match self.birth.namespaces & namespaces::USER != 0 {
+            true => self.map_ids(),
+            false if self.birth.placed_later => self.go(None),
+            false => Ok(()),
         }
     }
 
@@ -195,7 +211,7 @@ impl Serving<'_> {
             Err(error) => return error,
         };
         let killed_for_memory =
-            caller.cgroup.and_then(|cgroup| cgroup.oom_kills().ok().flatten()).is_some_and(|n| n > 0);
+            caller.cgroup.get().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).is_some_and(|n| n > 0);
         if killed_for_memory {
             return Error::new(phrase::OOM_AT_START);
         }

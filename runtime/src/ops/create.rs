@@ -2,6 +2,7 @@
 
 use super::{Context, delete};
 use crate::bail;
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Result, phrase};
 use crate::host::{self, Host, Opened};
@@ -14,6 +15,7 @@ use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
 use crate::time;
 use rustix::fd::{AsFd, OwnedFd};
+use std::cell::OnceCell;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -91,10 +93,13 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     plan.warnings.iter().for_each(log::warn);
     log::phase("plan");
 
+    let unit = plan.cgroup.unit.as_ref();
     let state = State {
         id: options.id.clone(),
         created: time::rfc3339_nano(SystemTime::now()),
-        cgroup: Some(layout.directory(&plan.cgroup.path)),
+        // A unit's cgroup is recorded when the process is in it: until then it may be somebody else's.
+        cgroup: unit.is_none().then(|| layout.directory(&plan.cgroup.path)),
+        unit: unit.map(|unit| state::Unit { name: unit.name.clone(), user: unit.user }),
         bundle: options.bundle.clone(),
         rootfs,
         rootless: context.rootless,
@@ -104,7 +109,8 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         ..State::default()
     };
     let (container, _lock) = Container::reserve(context, state)?;
-    let mut birth = Birth { container, plan, options, purpose, cgroup: None, readiness: None };
+    let cgroup = OnceCell::new();
+    let mut birth = Birth { context, container, plan, options, purpose, cgroup, readiness: None };
     match birth.give(&layout, &opened) {
         Ok((child, foreground)) => {
             Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
@@ -140,7 +146,7 @@ pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<
 fn host(context: &Context, spec: &spec::Spec) -> Result<Host> {
     let mut host = Host::probe(context.in_user_namespace)?;
     let cgroups_path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    if plan::cgroup::needs_own_cgroup(cgroups_path) {
+    if plan::cgroup::needs_own_cgroup(cgroups_path, context.driver) {
         host.own_cgroup = cgroup::own()?;
     }
     Ok(host)
@@ -162,6 +168,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         environment: context.environment.clone(),
         terminal_size: if purpose == Purpose::Foreground { terminal::size() } else { (0, 0) },
         cgroup_mount: layout.mount.clone(),
+        driver: context.driver,
     }
 }
 
@@ -176,11 +183,12 @@ fn check_terminal(terminal: bool, options: &Options, purpose: Purpose) -> Result
 
 /// A birth under way, and what has to be taken back if it fails.
 struct Birth<'a> {
+    context: &'a Context,
     container: Container,
     plan: Plan,
     options: &'a Options,
     purpose: Purpose,
-    cgroup: Option<Cgroup>,
+    cgroup: OnceCell<Cgroup>,
     readiness: Option<UnixDatagram>,
 }
 
@@ -196,18 +204,13 @@ impl Birth<'_> {
                 self.readiness = self.container.notify_socket()?;
             }
         }
-        self.cgroup = cgroup::create(layout, &self.plan.cgroup).inspect_err(|_| {
-            // What was made is gone already; what is there is somebody else's.
-            self.container.state.cgroup = None;
-        })?;
-        match &self.cgroup {
-            // The last one made is the container's own; the state follows when there is a process.
-            Some(cgroup) => {
-                let made = cgroup.made();
-                self.container.state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
+        let mut manager = match &self.plan.cgroup.unit {
+            Some(unit) => Some(Manager::connect_for_jobs(&self.context.systemd(unit.user)?, &unit.name)?),
+            None => {
+                self.make_cgroup(layout)?;
+                None
             }
-            None => self.container.state.cgroup = None,
-        }
+        };
         log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
@@ -225,10 +228,10 @@ impl Birth<'_> {
             stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
             ..Descriptors::default()
         };
-        let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.as_ref().map(Cgroup::fd))
+        let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.get().map(Cgroup::fd))
             .context(phrase::START_PROCESS)?;
         log::phase("clone");
-        let child = match self.serve(child) {
+        let child = match self.serve(child, manager.as_mut(), layout) {
             Ok(child) => child,
             Err(error) => {
                 foreground.into_iter().for_each(Foreground::last_words);
@@ -244,6 +247,23 @@ impl Birth<'_> {
         Ok((child, foreground))
     }
 
+    fn make_cgroup(&mut self, layout: &Layout) -> Result<()> {
+        let state = &mut self.container.state;
+        let created = cgroup::create(layout, &self.plan.cgroup).inspect_err(|_| {
+            // What was made is gone already; what is there is somebody else's.
+            state.cgroup = None;
+        })?;
+        let Some(cgroup) = created else {
+            state.cgroup = None;
+            return Ok(());
+        };
+        // The last one made is the container's own; the state follows when there is a process.
+        let made = cgroup.made();
+        state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
+        self.cgroup.get_or_init(|| cgroup);
+        Ok(())
+    }
+
     /// The fifo of `create`, for whoever is root inside.
     fn fifo(&self) -> Result<Option<OwnedFd>> {
         if self.purpose != Purpose::Create {
@@ -253,11 +273,12 @@ impl Birth<'_> {
         self.container.make_fifo(owner).map(Some)
     }
 
-    fn serve(&mut self, child: Child) -> Result<Child> {
+    fn serve(&mut self, child: Child, manager: Option<&mut Manager>, layout: &Layout) -> Result<Child> {
         let container = std::cell::RefCell::new(&mut self.container);
         let hooks = &self.plan.hooks;
         let sees_others = self.plan.saved.namespaces & namespaces::PID == 0;
         let seen = |pid: i32| if !sees_others { state::pid_inside(pid) } else { pid };
+        let mut manager = manager;
         let before_pivot = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
         let mut caller = serve::Caller {
             born: &mut |pid| {
@@ -266,7 +287,17 @@ impl Birth<'_> {
                 container.state.start_time = state::start_time(pid).unwrap_or(0);
                 container.save()
             },
-            meanwhile: &mut || match &self.cgroup {
+            place: &mut |pid| {
+                let (Some(manager), Some(unit)) = (manager.as_mut(), &self.plan.cgroup.unit) else {
+                    return Ok(());
+                };
+                manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;
+                let mut container = container.borrow_mut();
+                let cgroup = cgroup::enter_unit(layout, &self.plan.cgroup, pid, &mut container.state.cgroup)?;
+                self.cgroup.get_or_init(|| cgroup);
+                container.save()
+            },
+            meanwhile: &mut || match self.cgroup.get() {
                 Some(cgroup) => {
                     cgroup.restrict_devices(&self.plan.cgroup.devices)?;
                     self.plan.cgroup_owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
@@ -288,7 +319,7 @@ impl Birth<'_> {
                     .has_start_container
                     .then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
             },
-            cgroup: self.cgroup.as_ref(),
+            cgroup: &self.cgroup,
             of_container: true,
             see_it_run: self.purpose != Purpose::Create,
         };
@@ -311,7 +342,7 @@ impl Birth<'_> {
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
     fn take_back(self, error: Error) -> Error {
-        match delete::destroy(&self.container) {
+        match delete::destroy(self.context, &self.container) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         }

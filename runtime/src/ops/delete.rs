@@ -2,6 +2,7 @@
 
 use super::{Context, create};
 use crate::bail;
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context as _, Result, phrase};
 use crate::state::{self, Container, Status};
@@ -47,7 +48,7 @@ fn locked(context: &Context, id: &str, force: bool) -> Result<()> {
         _ if force => {}
         status => bail!("cannot delete container {id} that is not stopped: {}", status.as_str()),
     }
-    destroy(&container)
+    destroy(context, &container)
 }
 
 /// Kills what lives in it: init, and all that the cgroup holds.
@@ -73,7 +74,8 @@ fn kill(container: &Container) -> Result<()> {
     }
 }
 
-/// Whether what lives in the cgroup is the container's: it was empty when a process was born into it.
+/// Whether what lives in the cgroup is the container's: it was empty when a process was born into it. A unit's is
+/// recorded only when that is so.
 fn owns_cgroup(container: &Container) -> bool {
     container.state.pid != 0
 }
@@ -101,7 +103,7 @@ fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
 ///
 /// # Errors
 /// What can't be removed; a poststop hook that fails (the container is gone by then).
-pub fn destroy(container: &Container) -> Result<()> {
+pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     // Mostly init is gone and its cgroup empty; only otherwise is there something to kill.
     let cgroup = container.state.cgroup.as_deref();
     let all_gone = !container.is_alive() && cgroup.is_some_and(|path| std::fs::remove_dir(path).is_ok());
@@ -111,6 +113,7 @@ pub fn destroy(container: &Container) -> Result<()> {
             cgroup::delete(path, LIMIT)?;
         }
     }
+    stop_unit(context, container)?;
     for path in container.state.cgroup_parents.iter().rev() {
         // One that is shared by now stays.
         let _in_use = std::fs::remove_dir(path);
@@ -125,6 +128,17 @@ pub fn destroy(container: &Container) -> Result<()> {
     }
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
     create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
+}
+
+/// systemd forgets a scope that is empty by itself, but later, and never one that failed. A unit that the container never
+/// got into is somebody else's.
+fn stop_unit(context: &Context, container: &Container) -> Result<()> {
+    match &container.state.unit {
+        Some(unit) if container.state.cgroup.is_some() => {
+            Manager::connect_for_jobs(&context.systemd(unit.user)?, &unit.name)?.stop()
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A container without a mount namespace mounted in its caller's.

@@ -2,6 +2,7 @@
 
 use super::{Context, create};
 use crate::bail;
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context as _, Kind, Result, phrase};
 use crate::host::Host;
@@ -12,6 +13,7 @@ use crate::plan;
 use crate::spec;
 use crate::state::{Container, Status};
 use rustix::fd::{AsFd, OwnedFd};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// The process to start.
@@ -91,10 +93,11 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     container.load_filter()?;
     let process = process(&container, &options.process)?;
     let mut warnings = Vec::new();
-    let birth = plan(context, &container, &process, options, &mut warnings)?;
+    let cgroup = place(&container, options)?.map_or_else(OnceCell::new, OnceCell::from);
+    let mut porter = cgroup.get().map_or(Ok(None), |cgroup| porter(context, &container, cgroup))?;
+    let birth = plan(context, &container, &process, options, porter.is_some(), &mut warnings)?;
     warnings.iter().for_each(crate::log::warn);
     check_terminal(birth.terminal, options)?;
-    let cgroup = place(&container, options)?;
 
     let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
     let (console, pidfd_socket) = (connect(&options.console_socket)?, connect(&options.pidfd_socket)?);
@@ -108,17 +111,19 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
         ..Descriptors::default()
     };
-    let child = spawn::init(&birth, &descriptors, cgroup.as_ref().map(Cgroup::fd))?;
+    let entered = cgroup.get().filter(|_| porter.is_none()).map(Cgroup::fd);
+    let child = spawn::init(&birth, &descriptors, entered)?;
     crate::log::debug("setns_init: about to exec");
     let served = serve(
         child,
         &birth,
         &mut Caller {
             born: &mut |_| Ok(()),
+            place: &mut |pid| porter.as_mut().map_or(Ok(()), |(manager, below)| manager.attach(below, pid)),
             meanwhile: &mut || Ok(()),
             hooks: &mut |_| Ok(None),
             ready: &mut |_| Ok(None),
-            cgroup: cgroup.as_ref(),
+            cgroup: &cgroup,
             of_container: false,
             see_it_run: true,
         },
@@ -138,6 +143,18 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
         Some(foreground) => foreground.attend(&child),
         None => Ok(0),
     }
+}
+
+/// An ordinary user may move processes only within his own systemd's cgroup. From elsewhere, such as a login's session,
+/// systemd has to; it wants to know the unit and the path below.
+fn porter(context: &Context, container: &Container, cgroup: &Cgroup) -> Result<Option<(Manager, String)>> {
+    let (Some(unit), Some(top)) = (&container.state.unit, &container.state.cgroup) else { return Ok(None) };
+    if !unit.user || plan::cgroup::systemd::share_manager(cgroup::own()?.as_ref(), cgroup.path()) {
+        return Ok(None);
+    }
+    let below = cgroup.path().strip_prefix(top).unwrap_or("".as_ref());
+    let manager = Manager::connect(&context.systemd(unit.user)?, &unit.name)?;
+    Ok(Some((manager, format!("/{}", below.display()))))
 }
 
 /// Where init's children would be: its program, too, once it is executed.
@@ -163,6 +180,7 @@ fn plan(
     container: &Container,
     process: &spec::Process,
     options: &Options,
+    placed_later: bool,
     warnings: &mut Vec<String>,
 ) -> Result<plan::Birth> {
     let mut more = 0;
@@ -183,6 +201,7 @@ fn plan(
         rootfs: container.state.rootfs.clone(),
         terminal_size: terminal::size(),
         more_capabilities: more,
+        placed_later,
     };
     plan::exec::plan(
         &container.state.saved,

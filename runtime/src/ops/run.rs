@@ -46,7 +46,7 @@ pub fn run(context: &Context, options: &Options) -> Result<u8> {
     let status = foreground.attend(&child);
     log::phase("run");
     if !options.keep
-        && let Err(error) = delete::destroy(&container)
+        && let Err(error) = delete::destroy(context, &container)
     {
         log::warn(format!("unable to destroy container: {error}"));
     }

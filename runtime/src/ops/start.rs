@@ -29,7 +29,7 @@ pub fn start(context: &Context, id: &str, notify_socket: Option<&Path>) -> Resul
     drop(lock);
     if let Err(error) = poststart(&container) {
         // runtime.md, "Lifecycle": the container is stopped and destroyed.
-        return Err(match delete::destroy(&container) {
+        return Err(match delete::destroy(context, &container) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
         });

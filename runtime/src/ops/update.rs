@@ -2,10 +2,12 @@
 
 use super::Context;
 use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::Manager;
 use crate::error::{Error, Result};
-use crate::plan::cgroup::Limits;
 use crate::plan::cgroup::changes::{BlockIo, Changes, Cpu, Memory, Pids};
+use crate::plan::cgroup::{self as plan, Driver, systemd};
 use crate::state::{Container, Status};
+use oci_spec::runtime::LinuxResources;
 
 /// The new limits.
 #[derive(Clone, Debug)]
@@ -48,10 +50,39 @@ pub fn update(context: &Context, id: &str, resources: &Resources) -> Result<()> 
     }
     let new = changes.over(container.state.resources.as_ref());
     // Only limits: the device rules stay as whoever attached them left them.
-    let limits = Limits::new(Some(&new))?;
-    Cgroup::of(&container)?.change(&limits)?;
+    let driver = if container.state.unit.is_some() { Driver::Systemd } else { Driver::Files };
+    let limits = plan::limits(Some(&new), driver)?;
+    let cgroup = Cgroup::of(&container)?;
+    let mut told = Told::new(context, &container)?;
+    told.change(&new)?;
+    if let Err(error) = cgroup.change(&limits) {
+        return Err(told.take_back(container.state.resources.as_ref(), error));
+    }
     container.state.resources = Some(new);
     container.save()
+}
+
+/// systemd, if it has the cgroup: it must know the limits, or it would write its own again.
+struct Told(Option<Manager>);
+
+impl Told {
+    fn new(context: &Context, container: &Container) -> Result<Self> {
+        let Some(unit) = &container.state.unit else { return Ok(Self(None)) };
+        Ok(Self(Some(Manager::connect(&context.systemd(unit.user)?, &unit.name)?)))
+    }
+
+    fn change(&mut self, resources: &LinuxResources) -> Result<()> {
+        let Some(manager) = &mut self.0 else { return Ok(()) };
+        systemd::warnings(resources).iter().for_each(crate::log::warn);
+        manager.change(&systemd::changed(resources)?)
+    }
+
+    fn take_back(mut self, old: Option<&LinuxResources>, error: Error) -> Error {
+        match old.map_or(Ok(()), |old| self.change(old)) {
+            Ok(()) => error,
+            Err(also) => Error::new(format!("{error}; setting back failed: {also}")),
+        }
+    }
 }
 
 fn changes(resources: &Resources) -> Result<Changes> {

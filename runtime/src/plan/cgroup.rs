@@ -5,11 +5,13 @@
 use crate::bail;
 use crate::error::Result;
 use oci_spec::runtime::LinuxResources;
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 pub mod changes;
 pub mod devices;
 pub mod limits;
+pub mod systemd;
 
 pub use limits::{Limits, Missing, Turn, Write};
 
@@ -17,9 +19,23 @@ pub use limits::{Limits, Missing, Turn, Write};
 const PATH_MAX: usize = 4096;
 const NAME_MAX: usize = 255;
 
+/// Who makes the cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The runtime, through the files of the hierarchy.
+    #[default]
+    Files,
+    /// The machine's systemd, as a transient unit.
+    Systemd,
+    /// The user's own systemd.
+    UserSystemd,
+}
+
 /// What decides about the cgroup.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
+    /// Who makes it.
+    pub driver: Driver,
     /// The container's id, already checked.
     pub id: &'a str,
     /// `linux.cgroupsPath`; an empty one counts as absent.
@@ -34,13 +50,19 @@ pub struct Input<'a> {
     pub rootless: bool,
     /// The runtime itself is inside a user namespace, where bpf(2) is not expected to work.
     pub in_user_namespace: bool,
+    /// The runtime's user.
+    pub uid: u32,
+    /// Annotations, some of which are properties of systemd's.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 /// A decided cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Absolute within the hierarchy: `/machine/web`.
+    /// Absolute within the hierarchy: `/machine/web`. Of a unit: where it will most likely be.
     pub path: PathBuf,
+    /// systemd makes the cgroup, for this unit, when there is a process to put into it.
+    pub unit: Option<systemd::Unit>,
     /// What is written after it was made.
     pub limits: Limits,
     /// Who may use which devices.
@@ -64,24 +86,64 @@ impl Plan {
     /// Decides everything about the cgroup.
     pub fn new(input: &Input) -> Result<Self> {
         let named = input.cgroups_path.filter(|path| !path.is_empty());
-        let limits = Limits::new(input.resources)?;
+        let rules = devices::Rules::of_resources(input.resources, input.device_paths)?;
+        let devices = Devices {
+            program: if rules.allows_all() { None } else { Some(devices::program(&rules)?) },
+            required: !input.rootless && !input.in_user_namespace,
+        };
+        let limits = limits(input.resources, input.driver)?;
+        if input.driver != Driver::Files {
+            let (unit, path) = unit(input, &rules)?;
+            let unit = Some(unit);
+            return Ok(Self {
+                path,
+                unit,
+                limits,
+                devices,
+                dispensable: false,
+                rootless_without_path: false,
+            });
+        }
         let rootless_without_path = input.rootless && named.is_none();
         Ok(Self {
             path: path(named, input.id, input.own)?,
+            unit: None,
             dispensable: rootless_without_path && limits.writes.is_empty(),
             limits,
-            devices: Devices {
-                program: devices::compile(input.resources, input.device_paths)?,
-                required: !input.rootless && !input.in_user_namespace,
-            },
+            devices,
             rootless_without_path,
         })
     }
 }
 
+fn unit(input: &Input, devices: &devices::Rules) -> Result<(systemd::Unit, PathBuf)> {
+    systemd::decide(&systemd::Input {
+        id: input.id,
+        cgroups_path: input.cgroups_path,
+        resources: input.resources,
+        devices,
+        annotations: input.annotations,
+        user: input.driver == Driver::UserSystemd,
+        own: input.own,
+        uid: input.uid,
+    })
+}
+
+/// What is written into the files, with either driver: systemd does not know all, and may not be told all.
+pub fn limits(resources: Option<&LinuxResources>, driver: Driver) -> Result<Limits> {
+    match (driver, resources) {
+        (Driver::Files, _) | (_, None) => Limits::new(resources),
+        (_, Some(resources)) => Limits::new(Some(&systemd::adjusted(resources))),
+    }
+}
+
 /// Whether the path depends on the runtime's own cgroup.
-pub fn needs_own_cgroup(cgroups_path: Option<&str>) -> bool {
-    !cgroups_path.is_some_and(|path| path.starts_with('/'))
+pub fn needs_own_cgroup(cgroups_path: Option<&str>, driver: Driver) -> bool {
+    match driver {
+        Driver::Files => !cgroups_path.is_some_and(|path| path.starts_with('/')),
+        Driver::Systemd => false,
+        Driver::UserSystemd => true,
+    }
 }
 
 /// The path in the line `0::PATH` of /proc/PID/cgroup.
@@ -176,10 +238,13 @@ mod tests {
 
     #[test]
     fn only_an_absolute_path_needs_no_own_cgroup() {
-        assert!(!needs_own_cgroup(Some("/a")));
-        assert!(needs_own_cgroup(Some("a")));
-        assert!(needs_own_cgroup(Some("")));
-        assert!(needs_own_cgroup(None));
+        let needs = |path| needs_own_cgroup(path, Driver::Files);
+        assert!(!needs(Some("/a")));
+        assert!(needs(Some("a")));
+        assert!(needs(Some("")));
+        assert!(needs(None));
+        assert!(!needs_own_cgroup(None, Driver::Systemd));
+        assert!(needs_own_cgroup(None, Driver::UserSystemd));
         assert_eq!(unified_path("5:cpu:/\n0::/user.slice\n"), Some("/user.slice"));
         assert_eq!(unified_path("5:cpu:/\n"), None);
     }
@@ -195,6 +260,9 @@ mod tests {
             (false, None, None, false),
         ] {
             let plan = Plan::new(&Input {
+                driver: Driver::Files,
+                uid: 0,
+                annotations: None,
                 id: "c1",
                 cgroups_path: named,
                 resources,

@@ -28,6 +28,8 @@ pub struct Options {
     pub terminal_size: (u32, u32),
     /// Capabilities added by name, as bits.
     pub more_capabilities: u64,
+    /// systemd puts the process into its cgroup.
+    pub placed_later: bool,
 }
 
 /// Decides an exec of `process` in the container that `saved` describes.
@@ -54,6 +56,9 @@ pub fn plan(
 
     let mut steps = Steps::new();
     steps.push(&Step::Undumpable {});
+    if options.placed_later {
+        steps.push(&Step::AwaitGo {});
+    }
     if saved.namespaces != 0 {
         let descriptor = steps.slot(Slot::ContainerInit);
         // A created container's init enters its time namespace only with the program.
@@ -101,6 +106,7 @@ pub fn plan(
         first_private: 3 + options.listen_fds + options.preserve_fds,
         rlimits: decided.rlimits,
         oom_score_adj: decided.oom_score_adj,
+        placed_later: options.placed_later,
         loopback: false,
         sync: Some(sync),
         mount_maps: Vec::new(),

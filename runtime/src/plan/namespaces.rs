@@ -214,9 +214,11 @@ impl Decided {
         self.joined(USER).is_some() || (self.is_new(USER) && !self.joined.is_empty())
     }
 
-    /// The steps into the namespaces, and what clone3 makes.
-    pub fn enter(&self, steps: &mut Steps, linux: &Linux) -> Result<Late> {
+    /// The steps into the namespaces, and what clone3 makes. A process that is put into its cgroup later waits for that
+    /// before anything that would count for its limits, and shows itself that cgroup as the root.
+    pub fn enter(&self, steps: &mut Steps, linux: &Linux, placed_later: bool) -> Result<Late> {
         let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
+        let by_clone = if placed_later { by_clone & !CGROUP } else { by_clone };
         // Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
         let born_into_time = self.is_new(TIME) && !self.time_by_exec;
         let by_clone = if born_into_time { by_clone & !PID } else { by_clone };
@@ -224,6 +226,9 @@ impl Decided {
             steps.push(&Step::AwaitMaps {});
         }
         steps.push(&Step::Undumpable {});
+        if placed_later && by_clone & USER == 0 {
+            steps.push(&Step::AwaitGo {});
+        }
         if by_clone & USER != 0 {
             self.become_root(steps);
         }

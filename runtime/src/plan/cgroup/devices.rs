@@ -67,17 +67,13 @@ const fn char_device(major: u32, minor: Option<u32>) -> Devices {
     Devices { kind: Kind::Char, major: Some(major), minor }
 }
 
-/// The program for the rules of `resources` and runc's defaults after them; `None` when all is allowed.
-pub fn compile(
-    resources: Option<&LinuxResources>,
-    device_paths: &[&str],
-) -> Result<Option<Vec<Instruction>>> {
-    let listed = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    let rules = Rules::of(listed, device_paths)?;
-    if rules.allows_all() { Ok(None) } else { program(&rules).map(Some) }
-}
-
 impl Rules {
+    /// The rules of `resources` and runc's defaults after them.
+    pub fn of_resources(resources: Option<&LinuxResources>, device_paths: &[&str]) -> Result<Self> {
+        let listed = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        Self::of(listed, device_paths)
+    }
+
     /// Plays the rules through, then the defaults without those of `device_paths`.
     pub fn of(listed: &[LinuxDeviceCgroup], device_paths: &[&str]) -> Result<Self> {
         let mut rules = Self::default();
@@ -266,7 +262,7 @@ const TO_VERDICT: i16 = i16::MIN;
 
 /// Asks each exception whether the access is its business, and jumps to their common verdict if so. Few and short
 /// tests: the kernel's verifier walks every path at every start of a container, and that is most of the cost.
-fn program(rules: &Rules) -> Result<Vec<Instruction>> {
+pub fn program(rules: &Rules) -> Result<Vec<Instruction>> {
     let blocks = tests(rules, Kind::Block);
     let chars = tests(rules, Kind::Char);
     let mut program = vec![
@@ -580,7 +576,7 @@ mod tests {
 
     #[test]
     fn without_rules_only_the_defaults_are_allowed() {
-        let program = compile(None, &[]).expect("a program").expect("not all is allowed");
+        let program = compiled("[]");
         for (kind, major, minor, access, expect) in [
             (Kind::Char, 1, 3, READ | WRITE, true),
             (Kind::Char, 1, 11, READ, false),
@@ -601,14 +597,14 @@ mod tests {
 
     #[test]
     fn a_rule_for_all_devices_needs_no_program() {
-        let all: LinuxResources =
-            serde_json::from_str(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#).expect("resources");
-        assert_eq!(compile(Some(&all), &[]).expect("compiles"), None);
-        let denied: LinuxResources = serde_json::from_str(
-            r#"{"devices":[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"access":"w"}]}"#,
-        )
-        .expect("resources");
-        assert!(compile(Some(&denied), &[]).expect("compiles").is_some());
+        let allows_all = |json: &str| {
+            let resources: LinuxResources = serde_json::from_str(json).expect("resources");
+            Rules::of_resources(Some(&resources), &[]).expect("rules").allows_all()
+        };
+        assert!(allows_all(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#));
+        assert!(!allows_all(
+            r#"{"devices":[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"access":"w"}]}"#
+        ));
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn bytes(value: i64) -> Option<String> {
 }
 
 /// v1's limit counts memory and swap together, v2's swap alone. The first rule that fits holds.
-fn swap_max(memory: i64, swap: i64) -> Result<Option<String>> {
+pub(super) fn swap_max(memory: i64, swap: i64) -> Result<Option<String>> {
     match (memory, swap) {
         (-1, 0) | (_, -1) => Ok(Some("max".into())),
         (_, 0) => Ok(None),
@@ -233,7 +233,7 @@ fn check_weight(origin: &str, weight: u16) -> Result<()> {
 }
 
 /// Linear from 10..1000 to 1..10000, in whole numbers.
-fn io_weight(weight: u16) -> u64 {
+pub(super) fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight) - 10) * 9999 / 990
 }
 
@@ -288,7 +288,7 @@ fn cpu_max(quota: i64, period: u64) -> String {
 
 /// v1's shares (2..262144, default 1024) to v2's weight (1..10000, default 100), by a curve through these three
 /// points: 10^((l² + 125·l)/612 − 7/34) for l = log2(shares), rounded up.
-fn cpu_weight(shares: u64) -> u64 {
+pub(super) fn cpu_weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

@@ -1,0 +1,206 @@
+//! What systemd is asked about a container's unit: to start it around a process, to change it, to stop it. Each verb is
+//! one connection and one call; the end of a job is told by the signal JobRemoved. org.freedesktop.systemd1(5).
+
+use crate::bail;
+use crate::bus::{Address, Answer, BUS, Bus, Peer};
+use crate::error::{Error, Kind, Result};
+use crate::plan::cgroup::systemd::{Property, Unit};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+use zbus::{OwnedObjectPath, Variant};
+
+const MANAGER: Peer<'_> = Peer {
+    name: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+/// As long as runc waits for a job.
+const LIMIT: Duration = Duration::from_secs(30);
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+/// What systemd says of a property that it does not know.
+const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
+
+/// A property as it is sent.
+type Sent<'a> = (&'a str, &'a Variant<'static>);
+
+/// A connection to a systemd, about one unit.
+#[derive(Debug)]
+pub struct Manager {
+    bus: Bus,
+    unit: String,
+}
+
+impl Manager {
+    /// Connects; what follows is about `unit`.
+    ///
+    /// # Errors
+    /// A machine without systemd; no bus.
+    pub fn connect(address: &Address, unit: &str) -> Result<Self> {
+        if !Path::new("/run/systemd/system").is_dir() {
+            bail!(
+                "systemd cgroup flag passed, but systemd support for managing cgroups is not available: systemd does \
+                 not run this machine; leave out --systemd-cgroup"
+            );
+        }
+        Ok(Self { bus: Bus::connect(address, LIMIT)?, unit: unit.to_owned() })
+    }
+
+    /// Connects to start or stop `unit`: what the bus has to pass on of its jobs is said before there is one.
+    ///
+    /// # Errors
+    /// As for [`Manager::connect`].
+    pub fn connect_for_jobs(address: &Address, unit: &str) -> Result<Self> {
+        let mut manager = Self::connect(address, unit)?;
+        if !address.is_direct() {
+            let rule = format!(
+                "type='signal',sender='{}',interface='{}',member='JobRemoved',arg2='{unit}'",
+                MANAGER.name, MANAGER.interface
+            );
+            manager.bus.send(BUS, "AddMatch", false, &rule)?;
+        }
+        Ok(manager)
+    }
+
+    /// Starts the unit around process `pid` and waits until it stands.
+    ///
+    /// # Errors
+    /// A unit of that name that is there already; what systemd refuses or can't do in time.
+    pub fn start(&mut self, unit: &Unit, pid: i32) -> Result<()> {
+        self.start_job(unit, pid).map_err(|error| told(error, format_args!("start unit {}", unit.name)))
+    }
+
+    fn start_job(&mut self, unit: &Unit, pid: i32) -> Result<()> {
+        let pids = Variant::from(vec![pid as u32]);
+        let auxiliary: Vec<(&str, Vec<Sent<'_>>)> = Vec::new();
+        let mut properties: Vec<_> = unit.properties.iter().collect();
+        let mut reset = false;
+        loop {
+            let mut sent: Vec<Sent<'_>> =
+                properties.iter().map(|one| (one.name.as_str(), &one.value)).collect();
+            if !unit.is_slice {
+                sent.push(("PIDs", &pids));
+            }
+            let answer = self.bus.call(
+                MANAGER,
+                "StartTransientUnit",
+                &(unit.name.as_str(), "replace", sent, &auxiliary),
+            )?;
+            match &answer {
+                // What failed under that name earlier and was not collected. Once is enough.
+                Answer::Refused { name, .. } if name == UNIT_EXISTS && !reset => {
+                    reset = true;
+                    self.reset_failed()?;
+                }
+                Answer::Refused { name, text } if without_unknown(&mut properties, name, text) => {}
+                _ => return self.finish(answer),
+            }
+        }
+    }
+
+    /// Changes properties of the unit until it ends.
+    ///
+    /// # Errors
+    /// What systemd refuses.
+    pub fn change(&mut self, properties: &[Property]) -> Result<()> {
+        self.set(properties).map_err(|error| told(error, format_args!("set properties of {}", self.unit)))
+    }
+
+    fn set(&mut self, properties: &[Property]) -> Result<()> {
+        let mut properties: Vec<_> = properties.iter().collect();
+        loop {
+            let sent: Vec<Sent<'_>> = properties.iter().map(|one| (one.name.as_str(), &one.value)).collect();
+            match self.bus.call(MANAGER, "SetUnitProperties", &(self.unit.as_str(), true, sent))? {
+                Answer::Refused { name, text } if without_unknown(&mut properties, &name, &text) => {}
+                Answer::Refused { name, text } => return Err(refusal(&name, &text)),
+                Answer::Done(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Moves process `pid` into the unit's cgroup, or into the one called `below` in it, for a caller who may not.
+    ///
+    /// # Errors
+    /// What systemd refuses.
+    pub fn attach(&mut self, below: &str, pid: i32) -> Result<()> {
+        let body = (self.unit.as_str(), below, vec![pid as u32]);
+        let answer = match self.bus.call(MANAGER, "AttachProcessesToUnit", &body) {
+            Ok(Answer::Refused { name, text }) => Err(refusal(&name, &text)),
+            other => other.map(drop),
+        };
+        answer.map_err(|error| told(error, format_args!("attach a process to {}", self.unit)))
+    }
+
+    /// Stops the unit, waits until it is gone, and forgets that it may have failed. One that is gone is as good.
+    ///
+    /// # Errors
+    /// What systemd refuses or can't do in time.
+    pub fn stop(&mut self) -> Result<()> {
+        self.stop_job().map_err(|error| told(error, format_args!("stop unit {}", self.unit)))
+    }
+
+    fn stop_job(&mut self) -> Result<()> {
+        let answer = self.bus.call(MANAGER, "StopUnit", &(self.unit.as_str(), "replace"))?;
+        if matches!(&answer, Answer::Refused { name, .. } if name == NO_SUCH_UNIT) {
+            return Ok(());
+        }
+        self.finish(answer)?;
+        self.reset_failed()
+    }
+
+    /// Waits for the job that was asked for.
+    fn finish(&mut self, answer: Answer) -> Result<()> {
+        let job = match answer {
+            Answer::Done(body) => body.read::<OwnedObjectPath>()?,
+            Answer::Refused { name, text } => return Err(refusal(&name, &text)),
+        };
+        let result = self.bus.signal("JobRemoved", |body| {
+            let (_, path, _, result) = body.read::<(u32, OwnedObjectPath, String, String)>().ok()?;
+            (path == job).then_some(result)
+        })?;
+        match result.as_str() {
+            // Skipped: there was nothing to do.
+            "done" | "skipped" => Ok(()),
+            other => bail!("its job ended as {other:?} (systemctl status {} may say why)", self.unit),
+        }
+    }
+
+    fn reset_failed(&mut self) -> Result<()> {
+        // A unit that is not there has not failed.
+        self.bus.call(MANAGER, "ResetFailedUnit", &self.unit).map(drop)
+    }
+}
+
+/// Leaves out a property that an older systemd refuses and that the cgroup's files have, too; whether there was one.
+fn without_unknown(properties: &mut Vec<&Property>, refused: &str, text: &str) -> bool {
+    let before = properties.len();
+    properties.retain(|one| !(refused == UNKNOWN_PROPERTY && one.dispensable && names(text, &one.name)));
+    properties.len() < before
+}
+
+/// Whether an error text is about this property.
+fn names(text: &str, property: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == property)
+}
+
+fn refusal(name: &str, text: &str) -> Error {
+    let hint = match name {
+        UNIT_EXISTS => " (another container may have the same cgroupsPath)",
+        "org.freedesktop.DBus.Error.AccessDenied"
+        | "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => {
+            " (an ordinary user's containers belong to the user's own systemd)"
+        }
+        _ => "",
+    };
+    Error::new(format!("{text}{hint}"))
+}
+
+/// What was asked of systemd, before what went wrong.
+fn told(error: Error, what: fmt::Arguments<'_>) -> Error {
+    let hint = match error.kind() {
+        Kind::TimedOut => ": it is too busy or hangs (systemctl list-jobs shows what it waits for)",
+        _ => "",
+    };
+    Error::new(format!("systemd: {what}: {error}{hint}"))
+}
