@@ -143,7 +143,7 @@ impl Runtime {
     fn logged(&self) -> Option<String> {
         let text = fs::read_to_string(&self.log).ok()?;
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let error = records.filter(|record| record["level"] == "error").last()?;
+        let error = records.filter(|record| record["level"] == "error").next_back()?;
         Some(error["msg"].as_str()?.to_owned())
     }
 }
@@ -182,7 +182,8 @@ impl<'a> Container<'a> {
         if !ended.status.success() {
             // What a refusal leaves must not be in the way of the next.
             runtime.call(place, driver, &["delete", "--force", &id])?;
-            return Ok(Err(ended.error));
+            let text = ended.error.replace(&id, "ID").replace(&place.dir.display().to_string(), "DIR");
+            return Ok(Err(text.trim().to_owned()));
         }
         let text = fs::read_to_string(&pid_file).context("read the pid file")?;
         let pid = text.trim().parse().with_context(|| format!("pid file: {text:?}"))?;

@@ -49,11 +49,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether both came to the same; why something is refused is told in each runtime's own words.
-    pub fn agrees(&self, other: &Self) -> bool {
-        match (self, other) {
+    /// Whether this comes to the same as what runc made of the value: the same content of the files, and no property of
+    /// the unit less. More properties are no difference, and why something is refused is told in each runtime's own words.
+    pub fn agrees(&self, runc: &Self) -> bool {
+        match (self, runc) {
             (Outcome::Refused(_), Outcome::Refused(_)) => true,
-            _ => self == other,
+            (
+                Outcome::Set { files, properties },
+                Outcome::Set { files: runc_files, properties: runc_properties },
+            ) => {
+                let has = |(name, value): (&String, &String)| properties.get(name) == Some(value);
+                files == runc_files && runc_properties.iter().all(has)
+            }
+            _ => false,
         }
     }
 }
@@ -98,6 +106,7 @@ fn measure_stage(
             Err(refusal) => bail!("{}: a container without limits: {refusal}", runtime.name),
         }
     }
+    let bare_unit = bare_unit(driver)?;
     for (name, value) in rows {
         let mut outcomes = BTreeMap::new();
         for (runtime, without) in runtimes.iter().zip(&without) {
@@ -106,9 +115,8 @@ fn measure_stage(
                     // The first row shows what every container has that an empty cgroup beside it has not.
                     let nothing = value.as_object().is_some_and(serde_json::Map::is_empty);
                     let files = changed(&seen.files, if nothing { &bare } else { &without.files });
-                    let none = Settings::new();
                     let properties =
-                        changed(&seen.properties, if nothing { &none } else { &without.properties });
+                        changed(&seen.properties, if nothing { &bare_unit } else { &without.properties });
                     Outcome::Set { files, properties }
                 }
                 Err(refusal) => Outcome::Refused(refusal),
@@ -159,24 +167,29 @@ fn look(
     let mut bundle = place.bundle(&["/program", "true"], resources)?;
     let container = match Container::create(runtime, place, driver, &mut bundle)? {
         Ok(container) => container,
-        Err(refusal) => return Ok(Err(plain(place, &refusal))),
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let cgroup = cgroup_of(container.pid);
     let unit = cgroup.ancestors().find(|path| path.extension().is_some_and(|e| e == "scope"));
     let top = unit.unwrap_or(&cgroup);
+    let bare = bare(top.parent().context("a parent cgroup")?)?;
     let mut files = settings(top)?;
-    // crun makes one more cgroup in the unit.
+    // crun makes one more cgroup in the unit; only what it says differently is of interest.
     if let Ok(below) = cgroup.strip_prefix(top)
         && !below.as_os_str().is_empty()
     {
-        let inner = settings(&cgroup)?.into_iter();
-        files.extend(inner.map(|(file, value)| (format!("{}/{file}", below.display()), value)));
+        let inner = settings(&cgroup)?;
+        let own = inner
+            .iter()
+            .filter(|(file, value)| bare.get(*file) != Some(value) && files.get(*file) != Some(value));
+        let own: Settings =
+            own.map(|(file, value)| (format!("{}/{file}", below.display()), value.clone())).collect();
+        files.extend(own);
     }
     let properties = match unit.and_then(Path::file_name) {
         Some(unit) => properties(&unit.to_string_lossy(), &container.id)?,
         None => Settings::new(),
     };
-    let bare = bare(top.parent().context("a parent cgroup")?)?;
     Ok(Ok((Seen { files, properties }, bare)))
 }
 
@@ -187,21 +200,6 @@ fn bare(parent: &Path) -> Result<Settings> {
     let settings = settings(&bare);
     fs::remove_dir(&bare).with_context(|| format!("remove {}", bare.display()))?;
     settings
-}
-
-/// Without what is another in each call.
-fn plain(place: &Place, text: &str) -> String {
-    let dir = place.dir.display().to_string();
-    let words = text.split_inclusive(char::is_whitespace).map(|word| {
-        match word.rfind("/pintle-").or(word.rfind("/runc-")).or(word.rfind("/crun-")) {
-            Some(at) if word.contains("cgroup") => {
-                let end = word[at + 1..].find('/').map_or(word.len(), |n| at + 1 + n);
-                format!("{}/ID{}", &word[..at], &word[end..])
-            }
-            _ => word.to_owned(),
-        }
-    });
-    words.collect::<String>().replace(&dir, "DIR").trim().to_owned()
 }
 
 /// The files of a cgroup that hold settings: those that can be read and written, without the processes, the marks of
@@ -228,20 +226,38 @@ fn settings(cgroup: &Path) -> Result<Settings> {
 
 /// What systemd says of a unit, but for what changes by itself.
 fn properties(unit: &str, id: &str) -> Result<Settings> {
-    let passing =
-        ["Timestamp", "InvocationID", "Current", "Peak", "Available", "NSec", "IOReadBytes", "IOWriteBytes"];
+    const PARTS: [&str; 6] = ["Timestamp", "Current", "Peak", "Available", "NSec", "Watchdog"];
+    const BEGINNINGS: [&str; 6] =
+        ["ControlGroupId", "DropInPaths", "InvocationID", "Effective", "IPIngress", "IPEgress"];
     let passing = |name: &str| {
-        passing.iter().any(|part| name.contains(part))
-            || ["IOReadOperations", "IOWriteOperations", "CPUUsageNSec", "SubState", "ActiveState"]
-                .contains(&name)
-            || name.starts_with("Effective")
-            || name.starts_with("IPIngress")
-            || name.starts_with("IPEgress")
+        let counter = name.starts_with("IORead") || name.starts_with("IOWrite");
+        PARTS.iter().any(|part| name.contains(part))
+            || BEGINNINGS.iter().any(|part| name.starts_with(part))
+            || counter && !name.ends_with("Max")
     };
     let text = said("systemctl", &["show", unit])?;
     let lines = text.lines().filter_map(|line| line.split_once('='));
     let kept = lines.filter(|(name, _)| !passing(name));
     Ok(kept.map(|(name, value)| (name.to_owned(), value.replace(id, "ID"))).collect())
+}
+
+/// What systemd says of a scope of which nothing was asked.
+fn bare_unit(driver: Driver) -> Result<Settings> {
+    if driver == Driver::Cgroupfs {
+        return Ok(Settings::new());
+    }
+    let unit = "evidence-bare.scope";
+    let words = ["--quiet", "--scope", "--slice=system.slice", "--unit=evidence-bare.scope", "sleep", "60"];
+    let mut scope = Command::new("systemd-run").args(words).spawn().context("start systemd-run")?;
+    // It becomes what it runs once the scope is there.
+    let name = format!("/proc/{}/comm", scope.id());
+    while fs::read_to_string(&name).context("look at systemd-run")?.trim() != "sleep" {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let properties = properties(unit, "bare");
+    scope.kill().context("end the bare scope")?;
+    scope.wait().context("end the bare scope")?;
+    properties
 }
 
 fn changed(now: &Settings, before: &Settings) -> Settings {
@@ -277,9 +293,12 @@ pub fn words(outcome: &Outcome) -> String {
     };
     match outcome {
         Outcome::Refused(why) => format!("refused: {why}"),
-        Outcome::Set { files, properties } if files.is_empty() && properties.is_empty() => "nothing".into(),
-        Outcome::Set { files, properties } if properties.is_empty() => list(files),
-        Outcome::Set { files, properties } => format!("{}; unit: {}", list(files), list(properties)),
+        Outcome::Set { files, properties } => match (files.is_empty(), properties.is_empty()) {
+            (true, true) => "nothing".into(),
+            (false, true) => list(files),
+            (true, false) => format!("unit: {}", list(properties)),
+            (false, false) => format!("{}; unit: {}", list(files), list(properties)),
+        },
     }
 }
 
