@@ -2,10 +2,13 @@
 //! is left of it; beside one another, in the test machine. integration/cgroups/run builds it, starts it there and writes
 //! docs/cgroups.md from its results. The same binary is the program inside the containers.
 
+mod devices;
 mod differences;
 mod floor;
+mod many;
 mod page;
 mod place;
+mod probe;
 mod rows;
 mod runtimes;
 mod table;
@@ -53,6 +56,24 @@ enum Part {
     },
     /// The smallest memory limit with which a static program that does nothing starts
     Floor,
+    /// Random lists of device rules, confirmed by making and opening real nodes
+    Devices {
+        /// Lists
+        #[arg(long, default_value_t = 200)]
+        count: usize,
+        /// Another number gives other lists
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        seed: u64,
+    },
+    /// Many containers: what they leave, and whether the last take longer than the first
+    Many {
+        /// Containers
+        #[arg(long, default_value_t = 500)]
+        count: usize,
+    },
+    /// Inside a container: make and open nodes
+    #[command(hide = true)]
+    Probe,
     /// Write docs/cgroups.md from results
     Page {
         /// The folder with the files of results
@@ -73,8 +94,10 @@ fn main() -> ExitCode {
 
 /// Whether everything is as it should be.
 fn run(arguments: &Arguments) -> Result<bool> {
-    if let Part::Page { results } = &arguments.part {
-        return page::write(results).map(|()| true);
+    match &arguments.part {
+        Part::Page { results } => return page::write(results).map(|()| true),
+        Part::Probe => return probe::run().map(|()| true),
+        _ => {}
     }
     let place = Place::new()?;
     let runtimes = Runtime::all(&place, &arguments.runtimes)?;
@@ -89,7 +112,17 @@ fn run(arguments: &Arguments) -> Result<bool> {
             keep(arguments.json.as_deref(), &floor)?;
             floor::judge(&floor)
         }
-        Part::Page { .. } => unreachable!("it was written above"),
+        Part::Devices { count, seed } => {
+            let verdicts = devices::measure(&place, &runtimes, arguments.driver, *seed, *count)?;
+            keep(arguments.json.as_deref(), &verdicts)?;
+            Ok(devices::judge(&verdicts))
+        }
+        Part::Many { count } => {
+            let many = many::measure(&place, &runtimes, arguments.driver, *count)?;
+            keep(arguments.json.as_deref(), &many)?;
+            Ok(many::judge(&many))
+        }
+        Part::Page { .. } | Part::Probe => unreachable!("they need no place"),
     }
 }
 
