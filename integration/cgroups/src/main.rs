@@ -2,6 +2,7 @@
 //! is left of it; beside one another, in the test machine. integration/cgroups/run builds it, starts it there and writes
 //! docs/cgroups.md from its results. The same binary is the program inside the containers.
 
+mod bus;
 mod devices;
 mod differences;
 mod floor;
@@ -12,6 +13,7 @@ mod probe;
 mod rows;
 mod runtimes;
 mod table;
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +73,8 @@ enum Part {
         #[arg(long, default_value_t = 500)]
         count: usize,
     },
+    /// The D-Bus messages of one create and delete, on the bus of whoever runs this
+    Bus,
     /// Inside a container: make and open nodes
     #[command(hide = true)]
     Probe,
@@ -121,6 +125,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let many = many::measure(&place, &runtimes, arguments.driver, *count)?;
             keep(arguments.json.as_deref(), &many)?;
             Ok(many::judge(&many))
+        }
+        Part::Bus => {
+            let bus = bus::measure(&place, &runtimes)?;
+            keep(arguments.json.as_deref(), &bus)?;
+            Ok(bus::judge(&bus))
         }
         Part::Page { .. } | Part::Probe => unreachable!("they need no place"),
     }
