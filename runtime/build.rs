@@ -37,5 +37,5 @@ const FLAGS: [&str; 6] = [
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",
     "-Clink-arg=-no-pie",
-    "-Clink-arg=-Wl,--build-id=none,-z,noseparate-code",
+    "-Clink-arg=-Wl,--build-id=none,-z,noseparate-code,-z,norelro",
 ];

@@ -20,7 +20,8 @@ pub struct Mount<'a> {
 }
 
 /// Calls `visit` for every mount whose mount point is short enough for a system call. The list may change meanwhile: the
-/// kernel keeps the reader's place in it.
+/// kernel keeps the reader's place in it. Not inlined: its buffers would be on the stack of every step.
+#[inline(never)]
 pub fn each(list: BorrowedFd<'_>, mut visit: impl FnMut(&Mount<'_>) -> Result) -> Result {
     let mut chunk = [0u8; 4096];
     let mut line = Line::new();

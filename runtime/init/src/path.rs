@@ -37,22 +37,16 @@ pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> core::result::R
     outcome
 }
 
-/// A path below the root, or its beginning, as a C string without `.` and `..`.
-#[derive(Clone, Copy)]
-struct Prefix {
+/// A path below the root without `.` and `..`: a slash before each name, none at the end. There is one of it while
+/// paths are made, since the stack counts against the container's memory limit.
+struct Clean {
     bytes: [u8; PATH_MAX],
     length: usize,
 }
 
-impl Prefix {
-    fn new() -> Self {
-        Self { bytes: [0; PATH_MAX], length: 0 }
-    }
-
-    fn names(&self) -> impl Iterator<Item = &[u8]> {
-        let bytes = self.bytes.get(..self.length).unwrap_or_default();
-        bytes.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
-    }
+impl Clean {
+    /// The root itself.
+    const ROOT: Self = Self { bytes: [0; PATH_MAX], length: 0 };
 
     /// Goes on from here along `path`; `..` climbs, but not above the root.
     fn extend(&mut self, path: &[u8]) -> core::result::Result<(), Errno> {
@@ -68,23 +62,7 @@ impl Prefix {
 
     fn pop(&mut self) {
         let bytes = self.bytes.get(..self.length).unwrap_or_default();
-        let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        if let Some(dropped) = self.bytes.get_mut(end..self.length) {
-            dropped.fill(0);
-        }
-        self.length = end;
-    }
-
-    /// Goes on from here to where the link `name` in `parent` points.
-    fn follow(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> core::result::Result<(), Errno> {
-        let name = Name::new(name)?;
-        let mut target = [0u8; PATH_MAX];
-        let length = readlinkat_raw(parent, name.as_c_str()?, &mut target)?;
-        let target = target.get(..length).filter(|_| length < PATH_MAX).ok_or(Errno::NAMETOOLONG)?;
-        if target.starts_with(b"/") {
-            *self = Self::new();
-        }
-        self.extend(target)
+        self.length = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
     }
 
     /// Appends `/name`.
@@ -98,9 +76,46 @@ impl Prefix {
         Ok(())
     }
 
-    fn as_c_str(&self) -> core::result::Result<&CStr, Errno> {
-        let with_nul = self.bytes.get(..=self.length).ok_or(Errno::NAMETOOLONG)?;
-        CStr::from_bytes_with_nul(with_nul).map_err(|_| Errno::INVAL)
+    /// The name whose slash is at `start`, and where it ends; `None` at the end of the path.
+    fn name(&self, start: usize) -> core::result::Result<Option<(Name, usize)>, Errno> {
+        let rest = self.bytes.get(start..self.length).unwrap_or_default();
+        let Some((_slash, rest)) = rest.split_first() else { return Ok(None) };
+        let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        let name = Name::new(rest.get(..length).unwrap_or_default())?;
+        Ok(Some((name, start + 1 + length)))
+    }
+
+    /// Opens the path's beginning, up to `end`.
+    fn open(&mut self, root: BorrowedFd<'_>, end: usize) -> core::result::Result<OwnedFd, Errno> {
+        let kept = core::mem::take(self.bytes.get_mut(end).ok_or(Errno::NAMETOOLONG)?);
+        let beginning = self.bytes.get(..=end).ok_or(Errno::NAMETOOLONG)?;
+        let opened = CStr::from_bytes_with_nul(beginning)
+            .map_err(|_| Errno::INVAL)
+            .and_then(|path| open(root, path, OFlags::PATH));
+        if let Some(slot) = self.bytes.get_mut(end) {
+            *slot = kept;
+        }
+        opened
+    }
+
+    /// Puts what the link `name` in `parent` says in place of the name from `start` to `end`. On its own, so that its
+    /// buffers are on the stack only for the few paths with such links.
+    #[inline(never)]
+    fn follow(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        start: usize,
+        end: usize,
+    ) -> core::result::Result<(), Errno> {
+        let mut target = [0u8; PATH_MAX];
+        let length = readlinkat_raw(parent, name, &mut target)?;
+        let target = target.get(..length).filter(|_| length < PATH_MAX).ok_or(Errno::NAMETOOLONG)?;
+        let whole = self.bytes;
+        let rest = whole.get(end..self.length).unwrap_or_default();
+        self.length = if target.starts_with(b"/") { 0 } else { start };
+        self.extend(target)?;
+        self.extend(rest)
     }
 }
 
@@ -140,7 +155,7 @@ pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<Own
 /// Walks down, making what is missing. A link to something that is not there yet is followed inside the root, and its
 /// target made: images have such links, and runc makes these targets.
 fn make(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<OwnedFd> {
-    let mut wanted = Prefix::new();
+    let mut wanted = Clean::ROOT;
     wanted.extend(path.to_bytes()).map_err(Failure::at("openat2"))?;
     for _ in 0..LINKS {
         match walk(root, &mut wanted, kind)? {
@@ -158,37 +173,29 @@ enum Walked {
     Dangling,
 }
 
-fn walk(root: BorrowedFd<'_>, path: &mut Prefix, kind: Kind) -> Result<Walked> {
-    let mut prefix = Prefix::new();
+fn walk(root: BorrowedFd<'_>, path: &mut Clean, kind: Kind) -> Result<Walked> {
     let mut current = open(root, c"/", OFlags::PATH).map_err(Failure::at("openat2"))?;
-    let whole = *path;
-    let mut names = whole.names().peekable();
-    while let Some(name) = names.next() {
-        let above = prefix;
-        prefix.push(name).map_err(Failure::at("openat2"))?;
-        let wanted = if names.peek().is_some() { Kind::Directory } else { kind };
-        current = match open(root, prefix.as_c_str().map_err(Failure::at("openat2"))?, OFlags::PATH) {
+    let mut start = 0;
+    while let Some((name, end)) = path.name(start).map_err(Failure::at("openat2"))? {
+        let name = name.as_c_str().map_err(Failure::at("openat2"))?;
+        let wanted = if end == path.length { kind } else { Kind::Directory };
+        current = match path.open(root, end) {
             Err(Errno::NOENT) => match make_one(current.as_fd(), name, wanted)? {
                 Some(made) => made,
                 None => {
-                    *path = above;
-                    path.follow(current.as_fd(), name).map_err(Failure::at("readlinkat"))?;
-                    for rest in names {
-                        path.push(rest).map_err(Failure::at("openat2"))?;
-                    }
+                    path.follow(current.as_fd(), name, start, end).map_err(Failure::at("readlinkat"))?;
                     return Ok(Walked::Dangling);
                 }
             },
             other => other.map_err(Failure::at("openat2"))?,
         };
+        start = end;
     }
     Ok(Walked::There(current))
 }
 
 /// Makes `name` in `parent` and opens what is there then; `None` for a link.
-fn make_one(parent: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Result<Option<OwnedFd>> {
-    let name = Name::new(name).map_err(Failure::at("mkdirat"))?;
-    let name = name.as_c_str().map_err(Failure::at("mkdirat"))?;
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<Option<OwnedFd>> {
     let mode = Mode::from_raw_mode(0o755);
     let made = match kind {
         Kind::Directory => mkdirat(parent, name, mode).map_err(Failure::at("mkdirat")),

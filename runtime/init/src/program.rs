@@ -107,7 +107,9 @@ fn executable(path: &CStr) -> Result {
 }
 
 /// The home of `uid` by the container's own /etc/passwd, else `/`. The file is the container's: it may be a fifo, have
-/// endless lines or no end.
+/// endless lines or no end. Not inlined: its buffer would be on the stack of every step before, and count against the
+/// container's memory limit.
+#[inline(never)]
 fn find_home(uid: u32, home: &mut Home) {
     /// More than any password file; a longer one is not read to its end.
     const READ_LIMIT: usize = 16 << 20;

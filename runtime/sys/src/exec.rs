@@ -24,14 +24,9 @@ impl<'a> List<'a> {
     pub fn with_capacity(capacity: usize) -> Result<Self, Errno> {
         let bytes =
             capacity.checked_add(1).and_then(|n| n.checked_mul(size_of::<usize>())).ok_or(Errno::NOMEM)?;
-        // SAFETY: a fresh private mapping at an address of the kernel's choice overlaps nothing.
+        // SAFETY: the address is a hint: a fresh private mapping overlaps nothing.
         let first = unsafe {
-            mmap_anonymous(
-                core::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
+            mmap_anonymous(crate::map::near(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
         }?;
         Ok(Self { first: first.cast(), capacity, length: 0, strings: PhantomData })
     }
