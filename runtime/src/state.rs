@@ -300,7 +300,7 @@ impl Container {
             "config": {
                 "rootfs": state.rootfs,
                 "labels": [format!("bundle={}", state.bundle.display())],
-                "cgroups": { "path": cgroup },
+                "cgroups": { "path": cgroup, "Systemd": state.unit.is_some() },
                 "namespaces": NAMESPACE_PATHS.iter().filter(|(kind, ..)| state.saved.namespaces & kind != 0)
                     .map(|(_, name, _)| json!({ "type": name })).collect::<Vec<_>>(),
             },

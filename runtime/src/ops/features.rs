@@ -60,8 +60,8 @@ const CAPABILITIES: &[&str] = &[
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// cgroup v2 by its filesystem; systemd's driver is not there yet.
-const CGROUP: Cgroup = Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true };
+/// cgroup v2 by its filesystem, by the machine's systemd or the user's.
+const CGROUP: Cgroup = Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true };
 
 /// Without SCMP_ACT_NOTIFY, which is not there yet; of the architectures, x86's.
 const SECCOMP: Seccomp = Seccomp {

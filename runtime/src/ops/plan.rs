@@ -24,6 +24,12 @@ fn text(plan: &Plan) -> String {
         let _infallible = writeln!(text, "{words}");
     };
     line(format_args!("cgroup      {}", plan.cgroup.path.display()));
+    if let Some(unit) = &plan.cgroup.unit {
+        line(format_args!("unit        {}", unit.name));
+        for property in &unit.properties {
+            line(format_args!("  {}={}", property.name, property.value));
+        }
+    }
     for write in &plan.cgroup.limits.writes {
         line(format_args!("  {write:?}"));
     }
