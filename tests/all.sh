@@ -53,6 +53,9 @@ vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 in_machine="cgroups delete dev events exec rlimits run scheduler update"
 # Of pintle's own tests, those that touch cgroups.
 subjects="cgroup events exec lifecycle limits namespaces update"
+# What depends on who makes the cgroup, once more with systemd: of pintle's own tests, and of runc's files.
+by_systemd="systemd cgroup lifecycle"
+units="cgroup_delegation delete dev pause"
 natively() {
 	local file
 	for file in "${PINTLE_VM_CACHE:-target/vm}"/root/opt/suites/runc/tests/integration/*.bats; do
@@ -80,11 +83,16 @@ machine_tests() {
 			tests vm suite pintle $subjects
 			tests vm suite runc --native $(natively)
 			tests vm suite runc $in_machine
+			tests vm suite pintle --driver systemd $by_systemd
+			tests vm suite runc --driver systemd $units
 		}
 		return
 	fi
-	tests vm suite pintle
-	tests vm suite runc
+	local driver
+	for driver in cgroupfs systemd; do
+		tests vm suite pintle --driver $driver
+		tests vm suite runc --driver $driver
+	done
 }
 
 for need in "ip iproute2" "ps procps" "unshare util-linux"; do
