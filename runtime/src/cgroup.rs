@@ -22,7 +22,7 @@ mod pids;
 pub mod stats;
 pub mod systemd;
 
-pub use create::{create, enter_unit};
+pub use create::{check_place, create, enter_unit};
 pub use delete::delete;
 pub use events::{Events, Watch};
 

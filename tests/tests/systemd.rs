@@ -153,11 +153,27 @@ fn a_unit_that_is_there_stays_whose_it_was() {
         let t = Sandbox::by_systemd();
         let (b, unit, cgroup) = bundle(&t);
         let first = t.start(&b);
-        t.try_create(&b).fails(1, "already loaded");
+        t.try_create(&b).fails(1, "container's cgroup is not empty: 1 process(es) found");
         assert_eq!(first.status(), "running");
         assert_eq!(cgroup_of(first.pid()), cgroup);
         assert_eq!(t.entries(), 1);
         t.call(["delete", "--force", &first.id]).ok();
+        is_gone(&unit, &cgroup);
+    });
+}
+
+#[test]
+fn a_frozen_place_is_refused() {
+    rows(["itself", "from above"].map(|name| (name, name)), |which| {
+        let t = Sandbox::by_systemd();
+        let (b, unit, cgroup) = bundle(&t);
+        let frozen = if which == "itself" { cgroup.as_path() } else { cgroup.parent().unwrap() };
+        fs::create_dir_all(frozen).unwrap();
+        fs::write(frozen.join("cgroup.freeze"), "1").unwrap();
+        let created = t.try_create(&b);
+        fs::remove_dir(frozen).unwrap();
+        created.fails(1, "container's cgroup unexpectedly frozen");
+        assert_eq!(t.entries(), 0);
         is_gone(&unit, &cgroup);
     });
 }

@@ -27,6 +27,21 @@ pub fn create(layout: &Layout, plan: &Plan) -> Result<Option<Cgroup>> {
     }
 }
 
+/// Refuses the place of a unit where others live already, or that is frozen, itself or from above: systemd would put the
+/// process there.
+pub fn check_place(layout: &Layout, plan: &Plan) -> Result<()> {
+    let path = layout.directory(&plan.path);
+    if let Some(cgroup) = Cgroup::open(&path)? {
+        return check_state(&cgroup);
+    }
+    for above in path.ancestors().skip(1).take_while(|above| *above != layout.mount) {
+        if let Some(cgroup) = Cgroup::open(above)? {
+            return cgroup.join_check();
+        }
+    }
+    Ok(())
+}
+
 /// Opens the cgroup that systemd made for process `pid` and put it into, says where it is, and does what systemd does
 /// not know of. A slice takes no processes from systemd, so the process enters it here.
 pub fn enter_unit(layout: &Layout, plan: &Plan, pid: i32, place: &mut Option<PathBuf>) -> Result<Cgroup> {

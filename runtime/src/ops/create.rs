@@ -11,6 +11,7 @@ use crate::launch::terminal::{self, Foreground};
 use crate::launch::{mount_maps, serve};
 use crate::log;
 use crate::plan::cgroup::Write;
+use crate::plan::cgroup::systemd::Unit;
 use crate::plan::{self, Plan, namespaces};
 use crate::resctrl;
 use crate::spec::{self, Hook};
@@ -247,7 +248,14 @@ impl Birth<'_> {
             }
         }
         let mut manager = match &self.plan.cgroup.unit {
-            Some(unit) => Some(Manager::connect_for_jobs(&self.context.systemd(unit.user)?, &unit.name)?),
+            Some(unit) => match self.manager(unit, layout) {
+                Ok(manager) => Some(manager),
+                Err(error) => {
+                    // What is there under that name is somebody else's.
+                    self.container.state.unit = None;
+                    return Err(error);
+                }
+            },
             None => {
                 self.make_cgroup(layout)?;
                 None
@@ -289,6 +297,12 @@ impl Birth<'_> {
             return Err(error);
         }
         Ok((child, foreground))
+    }
+
+    /// Who will make the cgroup, after a look at where.
+    fn manager(&self, unit: &Unit, layout: &Layout) -> Result<Manager> {
+        cgroup::check_place(layout, &self.plan.cgroup)?;
+        Manager::connect_for_jobs(&self.context.systemd(unit.user)?, &unit.name)
     }
 
     fn make_cgroup(&mut self, layout: &Layout) -> Result<()> {
