@@ -78,7 +78,15 @@ impl std::error::Error for Error {}
 
 /// `errno` as the kernel's manual says it, in runc's lower case: `no such file or directory`.
 pub fn errno_text(errno: rustix::io::Errno) -> String {
-    nix::errno::Errno::from_raw(errno.raw_os_error()).desc().to_lowercase()
+    words(nix::errno::Errno::from_raw(errno.raw_os_error()))
+}
+
+fn words(errno: nix::errno::Errno) -> String {
+    match errno {
+        // What the kernel says of a limit beyond its range; the manual's other name for it speaks of mathematics.
+        nix::errno::Errno::ERANGE => "numerical result out of range".into(),
+        other => other.desc().to_lowercase(),
+    }
 }
 
 impl From<rustix::io::Errno> for Error {
@@ -89,7 +97,7 @@ impl From<rustix::io::Errno> for Error {
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Self {
-        Self::new(errno.desc().to_lowercase())
+        Self::new(words(errno))
     }
 }
 
@@ -153,4 +161,15 @@ pub mod phrase {
     pub const CONTAINER_INIT: &str = "error during container init";
     pub const OOM_AT_START: &str = "container init was OOM-killed (memory limit too low?)";
     pub const BREAKOUT: &str = "current working directory is outside of container mount namespace root -- possible container breakout detected";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_kernel_are_in_runcs_words() {
+        assert_eq!(errno_text(rustix::io::Errno::RANGE), "numerical result out of range");
+        assert_eq!(Error::from(nix::errno::Errno::ENOENT).to_string(), "no such file or directory");
+    }
 }
