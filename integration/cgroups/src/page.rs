@@ -96,8 +96,7 @@ fn bus_section(page: &mut String, buses: [Result<Option<Bus>>; 2]) -> Result<()>
         "\n## D-Bus messages, driver systemd\n\n\
          Parts `bus-system` and `bus-user`. {}.\n\n\
          Messages to and from the client for one `create` and one `delete --force`: calls + replies + signals, as read from and\n\
-         written to its sockets in a trace of its system calls, and as a monitor of the bus hears them. A reply that nobody wants is\n\
-         seen by the one and not by the other, or the reverse.\n\n\
+         written to its sockets in a trace of its system calls, and as a monitor of the bus hears them in another run.\n\n\
          | bus | runtime | create | delete | traced, all | heard, all | connections | sockets |\n|---|---|---|---|---|---|---|---|",
         first.versions.join(", ")
     )?;
@@ -140,7 +139,7 @@ fn many_section(page: &mut String, many: [Result<Option<Many>>; 2]) -> Result<()
         "\n## Many containers\n\n\
          Parts `many-cgroupfs` and `many-systemd`. {}.\n\n\
          So many containers created and deleted one after the other, then as many created, all alive at once, then deleted.\n\
-         Milliseconds, the medians of the first and the last ten, in an emulated machine; then what was there that was not before: \n\
+         Milliseconds, the medians of the first and the last ten, in an emulated machine; then what was there that was not before:\n\
          units, cgroups, BPF programs.\n\n\
          | driver | runtime | containers | in turn: first, last | create: first, last | delete: first, last | left |\n\
          |---|---|---|---|---|---|---|",
