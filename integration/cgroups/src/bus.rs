@@ -219,6 +219,10 @@ fn heard(text: &str) -> Result<Heard> {
     let mut rules: Vec<&str> = Vec::new();
     let mut heard = Heard { messages: Messages::default(), connections: clients.len(), methods: Vec::new() };
     for message in &messages {
+        // The bus says farewell to who has gone: it is never read.
+        if message["member"] == "NameLost" {
+            continue;
+        }
         let own = is_client(&message["sender"]) || is_client(&message["destination"]);
         let count = &mut heard.messages;
         match message["type"].as_str() {
@@ -230,7 +234,7 @@ fn heard(text: &str) -> Result<Heard> {
                     rules.push(rule);
                 }
             }
-            Some("method_return" | "method_error") if own => count.replies += 1,
+            Some("method_return" | "error") if own => count.replies += 1,
             Some("signal") if own => count.signals += 1,
             Some("signal") if message["destination"].is_null() => {
                 count.signals += usize::from(rules.iter().any(|rule| fits(rule, message)));
@@ -260,7 +264,7 @@ fn fits(rule: &str, message: &Value) -> bool {
 
 /// Runs a call under strace. What it leaves alive is traced too, and let go when the call itself has ended.
 fn trace(place: &Place, words: &[OsString]) -> Result<(Messages, Vec<String>)> {
-    let file = place.path("trace");
+    let file = place.path(format!("trace{}", place.next()));
     // Without -I2 it lets no signal end it.
     let options = ["strace", "-I2", "-f", "-yy", "-xx", "-s", "1000000", "-e", trace::CALLS, "-o"];
     let mut all: Vec<OsString> = options.iter().map(OsString::from).collect();
@@ -298,6 +302,6 @@ pub fn judge(bus: &Bus) -> bool {
     let public = [&pintle.create, &pintle.delete]
         .iter()
         .all(|call| call.sockets.iter().all(|socket| !socket.contains("systemd/private")));
-    let total = |run: &Run| (run.create.monitored + run.delete.monitored).total();
+    let total = |run: &Run| (run.create.traced + run.delete.traced).total();
     public && find("runc").is_none_or(|runc| 2 * total(pintle) <= total(runc))
 }

@@ -33,12 +33,7 @@ struct Arguments {
     #[command(subcommand)]
     part: Part,
     /// The runtimes: commands, or paths whose last part is the name
-    #[arg(
-        long,
-        global = true,
-        default_value = "/pintle/target/release/pintle,runc,crun",
-        value_delimiter = ','
-    )]
+    #[arg(long, global = true, default_value = "pintle,runc,crun", value_delimiter = ',')]
     runtimes: Vec<PathBuf>,
     /// The cgroup driver
     #[arg(long, global = true, default_value = "cgroupfs")]
@@ -55,6 +50,9 @@ enum Part {
         /// Only rows whose resources begin with this
         #[arg(default_value = "")]
         only: String,
+        /// Only some rows, which have many resources at once
+        #[arg(long)]
+        quick: bool,
     },
     /// The smallest memory limit with which a static program that does nothing starts
     Floor,
@@ -106,8 +104,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let place = Place::new()?;
     let runtimes = Runtime::all(&place, &arguments.runtimes)?;
     match &arguments.part {
-        Part::Table { only } => {
-            let table = table::measure(&place, &runtimes, arguments.driver, only)?;
+        Part::Table { only, quick } => {
+            let table = table::measure(&place, &runtimes, arguments.driver, only, *quick)?;
             keep(arguments.json.as_deref(), &table)?;
             table::judge(&table)
         }

@@ -24,6 +24,34 @@ pub fn of(stage: Stage) -> Vec<Value> {
     }
 }
 
+/// Few rows, each with many resources at once, and what is easily got wrong.
+pub fn quick(stage: Stage) -> Vec<Value> {
+    let throttle = json!([{"major": 7, "minor": 0, "rate": 1000}]);
+    match stage {
+        Stage::Plain => vec![
+            json!({}),
+            json!({
+                "memory": {"limit": 67_108_865, "reservation": 33_554_432, "swap": 100_663_296},
+                "cpu": {"shares": 3, "quota": 12_345, "period": 100_000, "burst": 10_000, "cpus": "0", "mems": "0"},
+                "pids": {"limit": 0},
+                "blockIO": {"weight": 500, "throttleReadBpsDevice": throttle, "throttleWriteIOPSDevice": throttle},
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+            }),
+            json!({"memory": {"limit": -1, "swap": -1}, "cpu": {"shares": 1025, "quota": -1}, "pids": {"limit": -1}}),
+            json!({"memory": {"limit": 67_108_864, "swap": 33_554_432}}),
+            json!({"cpu": {"idle": 1}, "memory": {"limit": 67_108_864, "swap": -1}}),
+            json!({"cpu": {"quota": 999}}),
+            json!({"unified": {
+                "memory.high": "50331648", "memory.swap.max": "0", "pids.max": "7", "cpu.weight": "42",
+                "cpu.max": "20000 50000", "cpuset.cpus": "0", "cgroup.max.depth": "3",
+                "io.max": "7:0 rbps=1000\n7:1 wbps=2000\n"}}),
+            json!({"unified": {"nothing.max": "1"}}),
+        ],
+        Stage::Bfq => vec![json!({"blockIO": {"weightDevice": [{"major": 7, "minor": 0, "weight": 500}]}})],
+        Stage::Rdma => rdma().into_iter().take(1).collect(),
+    }
+}
+
 fn each(resource: &str, values: impl IntoIterator<Item = Value>) -> Vec<Value> {
     values.into_iter().map(|value| json!({ resource: value })).collect()
 }

@@ -142,8 +142,8 @@ impl Runtime {
     /// The last error in the log.
     fn logged(&self) -> Option<String> {
         let text = fs::read_to_string(&self.log).ok()?;
-        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let error = records.filter(|record| record["level"] == "error").next_back()?;
+        let mut records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let error = records.rfind(|record| record["level"] == "error")?;
         Some(error["msg"].as_str()?.to_owned())
     }
 }

@@ -72,13 +72,20 @@ struct Seen {
     properties: Settings,
 }
 
-/// Measures the rows whose names begin with `only`.
-pub fn measure(place: &Place, runtimes: &[Runtime], driver: Driver, only: &str) -> Result<Table> {
+/// Measures the rows whose names begin with `only`, or those that are quick.
+pub fn measure(
+    place: &Place,
+    runtimes: &[Runtime],
+    driver: Driver,
+    only: &str,
+    quick: bool,
+) -> Result<Table> {
     let versions = runtimes.iter().map(Runtime::version).collect::<Result<_>>()?;
     let machine = vec![said("uname", &["-sr"])?, first_line(&said("systemctl", &["--version"])?)];
     let mut table = Table { driver, versions, machine, rows: Vec::new() };
     for stage in [Stage::Plain, Stage::Bfq, Stage::Rdma] {
-        let rows = rows::of(stage).into_iter().map(|value| (name(stage, &value), value));
+        let values = if quick { rows::quick(stage) } else { rows::of(stage) };
+        let rows = values.into_iter().map(|value| (name(stage, &value), value));
         let rows: Vec<_> = rows.filter(|(name, _)| name.starts_with(only)).collect();
         if rows.is_empty() {
             continue;

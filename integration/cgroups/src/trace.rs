@@ -52,8 +52,8 @@ pub fn read(text: &str) -> Result<(Messages, Vec<String>)> {
 /// How the first process ended, if it did.
 pub fn status(text: &str) -> Option<i32> {
     let own = text.split_whitespace().next()?;
-    let ended = text.lines().filter_map(|line| line.split_once(" +++ exited with "));
-    let (_, status) = ended.filter(|(pid, _)| pid.trim() == own).last()?;
+    let mut ended = text.lines().filter_map(|line| line.split_once(" +++ exited with "));
+    let (_, status) = ended.rfind(|(pid, _)| pid.trim() == own)?;
     status.split_whitespace().next()?.parse().ok()
 }
 
