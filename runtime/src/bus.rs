@@ -73,10 +73,11 @@ impl Body {
     }
 }
 
-/// A connection, whose every wait ends at the same time.
+/// A connection, whose every wait has an end.
 #[derive(Debug)]
 pub struct Bus {
     socket: OwnedFd,
+    direct: bool,
     limit: Duration,
     end: Instant,
     /// Received and not taken yet.
@@ -106,14 +107,27 @@ impl Bus {
         let end = Instant::now() + limit;
         let socket =
             connect(address, end).with_context(|| format!("connect to the message bus at {address}"))?;
-        let mut bus =
-            Self { socket, limit, end, received: Vec::new(), greeted: false, serial: 0, signals: Vec::new() };
+        let mut bus = Self {
+            socket,
+            direct: address.is_direct(),
+            limit,
+            end,
+            received: Vec::new(),
+            greeted: false,
+            serial: 0,
+            signals: Vec::new(),
+        };
         // An empty answer: who this is, the bus reads from the socket, and no user namespace can confuse the two.
         bus.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-        if !address.is_direct() {
-            bus.send(BUS, "Hello", false, &())?;
+        if !bus.direct {
+            bus.send(BUS, "Hello", true, &())?;
         }
         Ok(bus)
+    }
+
+    /// The peer itself is at the other end, no bus.
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Sends a call; its serial tells the answer, which `answered` asks for.
@@ -138,6 +152,7 @@ impl Bus {
     where
         B: Serialize + DynamicType,
     {
+        self.end = Instant::now() + self.limit;
         let serial = self.send(peer, member, true, body)?;
         loop {
             let message = self.receive()?;

@@ -414,8 +414,10 @@ fn a_limit_with_its_controller_is_written() {
     assert!(stats.hugetlb.contains_key("2MB"), "{stats:?}");
     let bad = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}],"unified":{"cgroup.max.depth":"x"}}"#;
     let bad = serde_json::from_str(bad).expect("resources");
-    let error =
-        cgroup.change(&Limits::new(Some(&bad)).expect("limits"), || Ok(())).expect_err("refused").to_string();
+    let bad = Limits::new(Some(&bad)).expect("limits");
+    let before = cgroup.before(&bad);
+    let error = cgroup.apply(&bad).expect_err("refused").to_string();
+    cgroup.set_back(&before).expect("set back");
     assert_eq!(read("hugetlb.2MB.max"), "4194304\n", "the failed change was taken back");
     let path = cgroup.path().display();
     assert_eq!(

@@ -154,7 +154,7 @@ fn nobody_is_born_into_a_frozen_cgroup() {
         if !below.is_empty() {
             sleeps(&[Runtime::Runc]);
         }
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let name = t.id();
         let place = cgroup_mount().join(&name);
         fs::create_dir_all(cgroup_mount().join(format!("{name}{below}"))).unwrap();
@@ -174,7 +174,7 @@ fn nobody_is_born_into_a_frozen_cgroup() {
         if !where_.is_empty() {
             sleeps(&[Runtime::Runc, Runtime::Crun]);
         }
-        let t = Sandbox::new();
+        let t = Sandbox::by_files();
         let name = t.id();
         let mut b = t.bundle();
         b.args(&["/probe", "wait"]).set("/linux/cgroupsPath", json!(format!("/{name}/inner")));

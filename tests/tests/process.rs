@@ -239,6 +239,20 @@ fn the_oom_score_is_as_asked() {
 }
 
 #[test]
+fn the_oom_score_is_that_of_the_process_that_goes_on() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "wait"]).set("/process/oomScoreAdj", json!(543));
+        let c = t.start(&b);
+        // Each exec is a second clone, which the first may be too late for.
+        for _ in 0..20 {
+            assert_eq!(c.exec(&["/probe", "report"]).ok().json()["oom_score_adj"], "543");
+        }
+    });
+}
+
+#[test]
 fn the_scheduler_is_as_asked() {
     behaviour(|| {
         let t = Sandbox::new();

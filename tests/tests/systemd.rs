@@ -106,6 +106,12 @@ fn update_changes_the_unit_and_the_files_or_neither() {
         assert_eq!(limits(), both("33554432"));
         t.call(["update", "--pids-limit", "9", &c.id]).ok();
         assert_eq!(limits(), both("33554432"), "what is not named stays");
+        let weight =
+            || (property(&unit, "CPUWeight"), fs::read_to_string(cgroup.join("cpu.weight")).unwrap());
+        let before = weight();
+        t.call(["update", "--cpu-share", "512", "--cpu-burst", "99999999999", &c.id])
+            .fails(1, "cpu.max.burst");
+        assert_eq!(weight(), before, "what was not set before is not set after");
         assert_eq!(property(&unit, "TasksMax"), "9");
     });
 }
@@ -188,8 +194,10 @@ fn a_failed_unit_is_forgotten() {
         let first = t.start(&b);
         first.wait_until("stopped");
         wait_for("the unit's failure", || property(&unit, "ActiveState") == "failed");
-        // Its name is free for another container, which the end of the first does not touch.
+        // Its name is free for another container, even elsewhere, which the end of the first does not touch.
         b.config["annotations"] = json!({});
+        let path = b.config["linux"]["cgroupsPath"].as_str().unwrap().replace("machine-", "machine-other-");
+        b.set("/linux/cgroupsPath", json!(path));
         let second = t.start(&b);
         t.call(["delete", &first.id]).ok();
         assert_eq!(second.status(), "running");

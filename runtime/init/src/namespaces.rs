@@ -7,6 +7,7 @@ use crate::failure::{Failure, Result};
 use pintle_sys::fork::{CLONE_PARENT, Side, fork};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 /// CLONE_NEWUSER
@@ -31,10 +32,19 @@ impl Init<'_> {
 
     /// Goes on in a child that has the same parent as this process; this one leaves.
     pub(crate) fn fork(&mut self, kinds: u32) -> Result {
+        let (announced, announce) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(Failure::at("pipe2"))?;
         match fork(u64::from(kinds) | CLONE_PARENT).map_err(Failure::at("clone3"))? {
-            Side::Child => Ok(()),
+            // Whatever it says must come after the word of who it is.
+            Side::Child => {
+                drop(announce);
+                let read = rustix::io::retry_on_intr(|| rustix::io::read(&announced, &mut [0; 1]));
+                read.map(drop).map_err(Failure::at("read"))
+            }
             Side::Parent { pid, pidfd } => {
                 let sent = channel::send(self.channel, &Message::Forked { pid }, Some(pidfd.as_fd()));
+                // Said by the end of the pipe, too, which comes with this process's own.
+                drop(announce);
                 // The child tells everything else; without it nobody does, and the parent sees a death.
                 pintle_sys::exec::exit(if sent.is_ok() { 0 } else { crate::FAILED })
             }

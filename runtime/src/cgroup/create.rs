@@ -50,6 +50,10 @@ pub fn enter_unit(layout: &Layout, plan: &Plan, pid: i32, place: &mut Option<Pat
         true => layout.directory(&plan.path),
         false => layout.directory(Path::new(&super::path_of(&pid.to_string())?)),
     };
+    let unit = plan.unit.as_ref().map(|unit| Path::new(&unit.name));
+    if path.file_name().map(Path::new) != unit {
+        bail!("systemd did not put process {pid} into its unit: it is in {}", path.display());
+    }
     let dir = directory(&path).with_context(|| format!("open cgroup {}", path.display()))?;
     let cgroup = Cgroup { dir, path, made: Vec::new() };
     if is_slice {

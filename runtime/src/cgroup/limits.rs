@@ -13,7 +13,7 @@ use std::path::Path;
 mod refusals;
 
 /// What files said before limits were changed, in the order in which they are set back.
-struct Before(Vec<(String, String)>);
+pub struct Before(Vec<(String, String)>);
 
 impl Cgroup {
     /// Writes everything, in the order given. Stops at the first that fails.
@@ -40,23 +40,14 @@ impl Cgroup {
         limits.above_usage.map_or(Ok(()), |check| self.check_usage(check.memory_and_swap, check.memory))
     }
 
-    /// Like [`Cgroup::apply`], followed by `then`; when either fails, the files are set back to what they said before.
-    pub fn change(&self, limits: &Limits, then: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.before(limits);
-        let changed = self.apply(limits).and_then(|()| then());
-        changed.map_err(|error| match self.set_back(&before) {
-            Ok(()) => error,
-            Err(also) => Error::new(format!("{error}; {also}")),
-        })
-    }
-
     /// What the files that `limits` will write say now.
-    fn before(&self, limits: &Limits) -> Before {
+    pub fn before(&self, limits: &Limits) -> Before {
         let mut names: Vec<&str> = Vec::new();
         for write in limits.writes.iter().rev() {
-            // An idle cgroup loses its weight.
+            // An idle cgroup loses its weight; and another file may have to do.
             let lost = (write.file == "cpu.idle").then_some("cpu.weight");
-            for name in [&*write.file].into_iter().chain(lost) {
+            let other = if let Missing::Instead(name, _) = &write.missing { Some(*name) } else { None };
+            for name in [&*write.file].into_iter().chain(lost).chain(other) {
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -73,7 +64,10 @@ impl Cgroup {
     }
 
     /// Writes back what was before, whatever of it changed.
-    fn set_back(&self, before: &Before) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn set_back(&self, before: &Before) -> Result<()> {
         let restore = |(name, before): &&(String, String)| {
             let now = file::read(&self.dir, name)?;
             match (now == *before, before.is_empty()) {

@@ -20,8 +20,9 @@ const MANAGER: Peer<'_> = Peer {
 const LIMIT: Duration = Duration::from_secs(30);
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-/// What systemd says of a property that it does not know.
-const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
+/// What systemd says of a property that it does not know, and of a value that is out of its range.
+const UNKNOWN_PROPERTY: [&str; 2] =
+    ["org.freedesktop.DBus.Error.PropertyReadOnly", "org.freedesktop.DBus.Error.InvalidArgs"];
 
 /// A property as it is sent.
 type Sent<'a> = (&'a str, &'a Variant<'static>);
@@ -39,7 +40,7 @@ impl Manager {
     /// # Errors
     /// A machine without systemd; no bus.
     pub fn connect(address: &Address, unit: &str) -> Result<Self> {
-        if !Path::new("/run/systemd/system").is_dir() {
+        if !is_running() {
             bail!(
                 "systemd cgroup flag passed, but systemd support for managing cgroups is not available: systemd does \
                  not run this machine; leave out --systemd-cgroup"
@@ -48,20 +49,26 @@ impl Manager {
         Ok(Self { bus: Bus::connect(address, LIMIT)?, unit: unit.to_owned() })
     }
 
-    /// Connects to start or stop `unit`: what the bus has to pass on of its jobs is said before there is one.
+    /// Connects to start `unit`: that its jobs are of interest is said before there is one.
     ///
     /// # Errors
     /// As for [`Manager::connect`].
-    pub fn connect_for_jobs(address: &Address, unit: &str) -> Result<Self> {
+    pub fn connect_for_start(address: &Address, unit: &str) -> Result<Self> {
         let mut manager = Self::connect(address, unit)?;
-        if !address.is_direct() {
-            let rule = format!(
-                "type='signal',sender='{}',interface='{}',member='JobRemoved',arg2='{unit}'",
-                MANAGER.name, MANAGER.interface
-            );
-            manager.bus.send(BUS, "AddMatch", false, &rule)?;
-        }
+        manager.watch_jobs()?;
         Ok(manager)
+    }
+
+    /// Has the bus pass on the ends of the unit's jobs. systemd itself tells whoever is connected.
+    fn watch_jobs(&mut self) -> Result<()> {
+        if self.bus.is_direct() {
+            return Ok(());
+        }
+        let rule = format!(
+            "type='signal',sender='{}',interface='{}',member='JobRemoved',arg2='{}'",
+            MANAGER.name, MANAGER.interface, self.unit
+        );
+        self.bus.send(BUS, "AddMatch", false, &rule).map(drop)
     }
 
     /// Starts the unit around process `pid` and waits until it stands.
@@ -137,15 +144,22 @@ impl Manager {
         answer.map_err(|error| told(error, format_args!("attach a process to {}", self.unit)))
     }
 
-    /// Stops the unit, waits until it is gone, and forgets that it may have failed. One that is gone is as good.
+    /// Stops the unit, waits until it is gone, and forgets that it may have failed; unless something lives in it, because
+    /// then it is another one of the same name. One that is gone is as good.
     ///
     /// # Errors
     /// What systemd refuses or can't do in time.
-    pub fn stop(&mut self) -> Result<()> {
-        self.stop_job().map_err(|error| told(error, format_args!("stop unit {}", self.unit)))
+    pub fn stop_if_empty(&mut self, layout: &Layout) -> Result<()> {
+        let stopped = self.is_inhabited(layout).and_then(|inhabited| match inhabited {
+            Some(false) => self.stop_job(),
+            Some(true) | None => Ok(()),
+        });
+        stopped.map_err(|error| told(error, format_args!("stop unit {}", self.unit)))
     }
 
+    /// Its job is asked for once its end will be heard of.
     fn stop_job(&mut self) -> Result<()> {
+        self.watch_jobs()?;
         match self.bus.call(MANAGER, "StopUnit", &(self.unit.as_str(), "replace"))? {
             Answer::Refused { name, .. } if name == NO_SUCH_UNIT => return Ok(()),
             Answer::Refused { name, text } => return Err(refusal(&name, &text)),
@@ -154,38 +168,31 @@ impl Manager {
         self.reset_failed()
     }
 
-    /// Stops the unit unless something lives in it: for a start that may or may not have come as far as systemd.
-    ///
-    /// # Errors
-    /// As for [`Manager::stop`].
-    pub fn stop_if_empty(&mut self, layout: &Layout) -> Result<()> {
-        match self
-            .cgroup()?
-            .map(|path| Cgroup::open(&layout.directory(Path::new(&path))))
-            .transpose()?
-            .flatten()
-        {
-            Some(cgroup) if cgroup.events()?.is_some_and(|events| events.populated) => Ok(()),
-            _ => self.stop(),
-        }
-    }
-
-    /// The unit's cgroup, if there is such a unit and it has one.
-    fn cgroup(&mut self) -> Result<Option<String>> {
-        let Answer::Done(found) = self.bus.call(MANAGER, "GetUnit", &self.unit)? else { return Ok(None) };
-        let object = found.read::<OwnedObjectPath>()?;
+    /// Whether something lives in the unit; `None` when there is no such unit, as mostly: systemd forgot it by itself.
+    fn is_inhabited(&mut self, layout: &Layout) -> Result<Option<bool>> {
+        let object = match self.bus.call(MANAGER, "GetUnit", &self.unit)? {
+            Answer::Done(found) => found.read::<OwnedObjectPath>()?,
+            Answer::Refused { name, .. } if name == NO_SUCH_UNIT => return Ok(None),
+            Answer::Refused { name, text } => return Err(refusal(&name, &text)),
+        };
         let peer = Peer { path: object.as_str(), interface: "org.freedesktop.DBus.Properties", ..MANAGER };
         let interface = match self.unit.ends_with(".slice") {
             true => "org.freedesktop.systemd1.Slice",
             false => "org.freedesktop.systemd1.Scope",
         };
-        let Answer::Done(value) = self.bus.call(peer, "Get", &(interface, "ControlGroup"))? else {
-            return Ok(None);
+        let path = match self.bus.call(peer, "Get", &(interface, "ControlGroup"))? {
+            Answer::Done(value) => match value.read::<Variant<'_>>()? {
+                Variant::Str(path) => path.to_string(),
+                _ => return Ok(Some(false)),
+            },
+            // Forgotten in between.
+            Answer::Refused { name, .. } if name.ends_with(".UnknownObject") => return Ok(None),
+            Answer::Refused { name, text } => return Err(refusal(&name, &text)),
         };
-        match value.read::<Variant<'_>>()? {
-            Variant::Str(path) if !path.is_empty() => Ok(Some(path.to_string())),
-            _ => Ok(None),
-        }
+        // One that failed has none.
+        let cgroup = if path.is_empty() { None } else { Cgroup::open(&layout.directory(Path::new(&path)))? };
+        let events = cgroup.map_or(Ok(None), |cgroup| cgroup.events())?;
+        Ok(Some(events.is_some_and(|events| events.populated)))
     }
 
     /// Waits for the job that was asked for.
@@ -208,10 +215,16 @@ impl Manager {
     }
 }
 
+/// Whether systemd runs this machine, sd_booted(3).
+pub fn is_running() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 /// Leaves out a property that an older systemd refuses and that the cgroup's files have, too; whether there was one.
 fn without_unknown(properties: &mut Vec<&Property>, refused: &str, text: &str) -> bool {
     let before = properties.len();
-    properties.retain(|one| !(refused == UNKNOWN_PROPERTY && one.dispensable && names(text, &one.name)));
+    properties
+        .retain(|one| !(UNKNOWN_PROPERTY.contains(&refused) && one.dispensable && names(text, &one.name)));
     properties.len() < before
 }
 

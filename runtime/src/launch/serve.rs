@@ -66,7 +66,8 @@ impl Serving<'_> {
             (caller.born)(self.child.pid)?;
         }
         (caller.meanwhile)()?;
-        if !self.birth.loopback {
+        let forks = self.forks();
+        if !self.birth.loopback && !forks {
             self.go_ahead()?;
         }
         let mut buffer = [0; LONGEST];
@@ -80,7 +81,12 @@ impl Serving<'_> {
             let message =
                 Message::take(&mut &buffer[..length]).map_err(|_| Error::new("init sent rubbish"))?;
             match message {
-                Message::Forked { pid } => self.forked(pid, descriptor, caller)?,
+                Message::Forked { pid } => {
+                    self.forked(pid, descriptor, caller)?;
+                    if !self.birth.loopback {
+                        self.go_ahead()?;
+                    }
+                }
                 Message::Maps => self.map_ids()?,
                 Message::Loopback => {
                     let Some(socket) = descriptor else { bail!("init sent no socket") };
@@ -117,6 +123,13 @@ impl Serving<'_> {
             (false, true) => error.context(phrase::CONTAINER_INIT),
             (false, false) => error,
         }
+    }
+
+    /// A second process will go on, which is the one to be given a score and a go.
+    fn forks(&self) -> bool {
+        let mut forks = false;
+        self.birth.steps.each(|_, step| forks |= matches!(step, Step::Fork { .. }));
+        forks
     }
 
     /// What init waits for at once: its maps, its cgroup, or nothing.
@@ -211,16 +224,19 @@ impl Serving<'_> {
             Err(error) => return error,
         };
         let kills = caller.cgroup.get().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
-        if kills.is_some_and(|count| count > 0) {
+        let killed = status.terminating_signal() == Some(rustix::process::Signal::KILL.as_raw());
+        let some = kills.is_some_and(|count| count > 0);
+        if killed && some && caller.of_container {
             return Error::out_of_memory(phrase::OOM_AT_START);
         }
-        let killed = status.terminating_signal() == Some(rustix::process::Signal::KILL.as_raw());
-        if killed && kills.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone) {
-            // systemd clears a unit away as soon as it is empty, and the count with it.
-            let text = format!("{}: {} (possibly OOM-killed)", phrase::CONTAINER_INIT, describe(status));
-            return Error::out_of_memory(text);
+        let error = Error::new(describe(status)).context(phrase::CONTAINER_INIT);
+        // systemd clears a unit away as soon as it is empty, and the count with it; of a container's count nobody knows
+        // whether it is about this exec.
+        let cleared = kills.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone);
+        match killed && (some || cleared) {
+            true => Error::out_of_memory(format!("{error} (possibly OOM-killed)")),
+            false => error,
         }
-        Error::new(describe(status)).context(phrase::CONTAINER_INIT)
     }
 }
 

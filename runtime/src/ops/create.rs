@@ -18,7 +18,7 @@ use crate::spec::{self, Hook};
 use crate::state::{self, Container, State};
 use crate::time;
 use rustix::fd::{AsFd, OwnedFd};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -112,9 +112,17 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
         ..State::default()
     };
     let (container, _lock) = Container::reserve(context, state)?;
-    let cgroup = OnceCell::new();
-    let mut birth =
-        Birth { context, container, plan, options, purpose, cgroup, resctrl: None, readiness: None };
+    let mut birth = Birth {
+        context,
+        container,
+        plan,
+        options,
+        purpose,
+        cgroup: OnceCell::new(),
+        started: Cell::new(false),
+        resctrl: None,
+        readiness: None,
+    };
     match birth.give(&layout, &opened) {
         Ok((child, foreground)) => {
             Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
@@ -123,7 +131,7 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
             let limit =
                 birth.plan.cgroup.limits.writes.iter().rfind(|write| write.file == "memory.max").cloned();
             let error = birth.take_back(error);
-            match limit.filter(|_| error.kind() == Kind::OutOfMemory) {
+            match limit.filter(|limit| error.kind() == Kind::OutOfMemory && limit.value != "max") {
                 Some(limit) => Err(too_low(error, &limit, rehearsal::memory(context, options))),
                 None => Err(error),
             }
@@ -231,6 +239,8 @@ struct Birth<'a> {
     options: &'a Options,
     purpose: Purpose,
     cgroup: OnceCell<Cgroup>,
+    /// systemd started the unit.
+    started: Cell<bool>,
     resctrl: Option<resctrl::Made>,
     readiness: Option<UnixDatagram>,
 }
@@ -248,21 +258,17 @@ impl Birth<'_> {
             }
         }
         let mut manager = match &self.plan.cgroup.unit {
-            Some(unit) => match self.manager(unit, layout) {
-                Ok(manager) => Some(manager),
-                Err(error) => {
-                    // What is there under that name is somebody else's.
-                    self.container.state.unit = None;
-                    return Err(error);
-                }
-            },
+            Some(unit) => Some(self.manager(unit, layout)?),
             None => {
                 self.make_cgroup(layout)?;
                 None
             }
         };
         let group = self.container.state.saved.rdt.as_ref().map(resctrl::prepare);
-        self.resctrl = group.transpose().context(phrase::START_PROCESS)?;
+        self.resctrl = group.transpose().context(phrase::START_PROCESS).inspect_err(|_| {
+            // What was made is gone already; what is there is somebody else's.
+            self.container.state.saved.rdt = None;
+        })?;
         log::phase("cgroup");
         let fifo = self.fifo()?;
         let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
@@ -302,7 +308,7 @@ impl Birth<'_> {
     /// Who will make the cgroup, after a look at where.
     fn manager(&self, unit: &Unit, layout: &Layout) -> Result<Manager> {
         cgroup::check_place(layout, &self.plan.cgroup)?;
-        Manager::connect_for_jobs(&self.context.systemd(unit.user)?, &unit.name)
+        Manager::connect_for_start(&self.context.systemd(unit.user)?, &unit.name)
     }
 
     fn make_cgroup(&mut self, layout: &Layout) -> Result<()> {
@@ -354,10 +360,9 @@ impl Birth<'_> {
                     return Ok(());
                 };
                 let mut container = container.borrow_mut();
-                manager.start(unit, pid).context(phrase::APPLY_CGROUP).inspect_err(|_| {
-                    // What is there under that name is somebody else's.
-                    container.state.unit = None;
-                })?;
+                // A refusal leaves no unit of ours.
+                manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;
+                self.started.set(true);
                 let cgroup = cgroup::enter_unit(layout, &self.plan.cgroup, pid, &mut container.state.cgroup)?;
                 container.state.cgroup_inode = cgroup.inode()?;
                 self.cgroup.get_or_init(|| cgroup);
@@ -407,7 +412,11 @@ impl Birth<'_> {
     }
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
-    fn take_back(self, error: Error) -> Error {
+    fn take_back(mut self, error: Error) -> Error {
+        if !self.started.get() {
+            // What is there under that name is somebody else's.
+            self.container.state.unit = None;
+        }
         let destroyed = delete::destroy(self.context, &self.container);
         match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
             Ok(()) => error,

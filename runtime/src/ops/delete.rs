@@ -2,7 +2,7 @@
 
 use super::{Context, create};
 use crate::bail;
-use crate::cgroup::systemd::Manager;
+use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::{self, Layout};
 use crate::error::{Context as _, Result, phrase};
 use crate::resctrl;
@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a killed process, or a cgroup, may take to go.
@@ -104,9 +103,13 @@ fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
 pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     // Mostly init is gone and its cgroup empty; only otherwise is there something to kill.
     let cgroup = container.state.cgroup.as_deref();
-    let all_gone = !container.is_alive() && cgroup.is_some_and(|path| std::fs::remove_dir(path).is_ok());
+    let gone = |path| container.cgroup().is_ok_and(|own| own.is_some()) && std::fs::remove_dir(path).is_ok();
+    let all_gone = !container.is_alive() && cgroup.is_some_and(gone);
     if !all_gone {
         kill(container)?;
+        if container.state.unit.is_some() {
+            await_systemd(container)?;
+        }
         if let (Some(cgroup), true) = (container.cgroup()?, owns_cgroup(container)) {
             cgroup::delete(cgroup.path(), LIMIT)?;
         }
@@ -131,18 +134,29 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
 }
 
-/// systemd forgets a scope that is empty by itself, but later, and never one that failed. A unit whose cgroup is another one by now, is somebody else's.
+/// Gives systemd a moment to clear away the scope that is empty now, which saves asking for it.
+fn await_systemd(container: &Container) -> Result<()> {
+    const MOMENT: Duration = Duration::from_millis(100);
+    const PAUSE: Duration = Duration::from_micros(500);
+    let end = Instant::now() + MOMENT;
+    while container.cgroup()?.is_some() && Instant::now() < end {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// systemd forgets a scope that is empty by itself, but later, and never one that failed. A unit in which something lives
+/// by now is somebody else's: what was the container's is dead.
 fn stop_unit(context: &Context, container: &Container) -> Result<()> {
     let Some(unit) = &container.state.unit else { return Ok(()) };
-    if container.state.cgroup.as_deref().is_some_and(Path::exists) && container.cgroup()?.is_none() {
+    if !systemd::is_running() {
+        crate::log::warn(format!(
+            "systemd does not run this machine any more: nothing to do about {}",
+            unit.name
+        ));
         return Ok(());
     }
-    let mut manager = Manager::connect_for_jobs(&context.systemd(unit.user)?, &unit.name)?;
-    match &container.state.cgroup {
-        Some(_) => manager.stop(),
-        // A create that was killed.
-        None => manager.stop_if_empty(&Layout::find()?),
-    }
+    Manager::connect(&context.systemd(unit.user)?, &unit.name)?.stop_if_empty(&Layout::find()?)
 }
 
 /// A container without a mount namespace mounted in its caller's.

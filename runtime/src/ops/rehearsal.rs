@@ -31,9 +31,10 @@ pub(super) fn memory(context: &Context, options: &Options) -> Result<u64> {
     let options =
         Options { console_socket: None, pidfd_socket: None, notify_socket: None, ..options.clone() };
     let Some(taken) = trial(context, &options, MOST)? else { bail!("more than {MOST} bytes are not tried") };
-    let (mut fails, mut works) = (0, taken.next_multiple_of(STEP));
+    // Without a record of the most there is only what is left at the end, which may be nothing.
+    let (mut fails, mut works) = (0, taken.max(STEP).next_multiple_of(STEP));
     // What was taken includes what the kernel sets aside for each processor, so less may do.
-    while trial(context, &options, works)?.is_none() && works < MOST {
+    while works < MOST && trial(context, &options, works)?.is_none() {
         (fails, works) = (works, works * 2);
     }
     let end = Instant::now() + ENOUGH;
@@ -50,8 +51,13 @@ pub(super) fn memory(context: &Context, options: &Options) -> Result<u64> {
 /// The bytes that a birth with this limit took; `None` when they were too few.
 fn trial(context: &Context, options: &Options, limit: u64) -> Result<Option<u64>> {
     let mut decision = decide_with(context, options, Purpose::Detached, |told| told.rehearsal = true)?;
-    // systemd has no part in it: nothing outlives this.
+    if decision.plan.saved.chroot {
+        bail!("without a mount namespace of its own it would leave mounts");
+    }
+    // systemd has no part in it, and nobody else: the container's own place is free again for others.
     decision.plan.cgroup.unit = None;
+    let name = format!("pintle-rehearsal-{}", std::process::id());
+    decision.plan.cgroup.path.set_file_name(name);
     decision.plan.cgroup.limits = Limits { writes: vec![memory_max(limit)], above_usage: None };
     let Some(cgroup) = cgroup::create(&decision.layout, &decision.plan.cgroup)? else {
         bail!("it has no cgroup")

@@ -73,18 +73,24 @@ fn change_limits(
     old: Option<&LinuxResources>,
     limits: &Limits,
 ) -> Result<()> {
-    let change = || cgroup.change(limits, || container.save());
-    let (Some(unit), Some(new)) = (&container.state.unit, &container.state.resources) else {
-        return change();
+    let before = cgroup.before(limits);
+    let unit = container.state.unit.as_ref().zip(container.state.resources.as_ref());
+    let manager = match unit {
+        Some((unit, new)) => Some((Manager::connect(&context.systemd(unit.user)?, &unit.name)?, new)),
+        None => None,
     };
-    systemd::warnings(new).iter().for_each(crate::log::warn);
-    let mut manager = Manager::connect(&context.systemd(unit.user)?, &unit.name)?;
-    manager.change(&systemd::changed(new)?)?;
-    let Err(error) = change() else { return Ok(()) };
-    let old = old.map_or(Ok(Vec::new()), systemd::changed)?;
-    match manager.change(&old) {
+    let mut told = None;
+    if let Some((mut manager, new)) = manager {
+        systemd::warnings(new).iter().for_each(crate::log::warn);
+        manager.change(&systemd::changed(new)?)?;
+        told = Some((manager, systemd::undone(old, new)?));
+    }
+    let Err(error) = cgroup.apply(limits).and_then(|()| container.save()) else { return Ok(()) };
+    // systemd writes files, too.
+    let untold = told.map_or(Ok(()), |(mut manager, undone)| manager.change(&undone));
+    match untold.and(cgroup.set_back(&before)) {
         Ok(()) => Err(error),
-        Err(also) => Err(Error::new(format!("{error}; setting back failed: {also}"))),
+        Err(also) => Err(Error::new(format!("{error}; {also}"))),
     }
 }
 

@@ -16,6 +16,10 @@ pub fn members(text: &str) -> Result<Option<Vec<u32>>> {
     if text.is_empty() {
         return Ok(None);
     }
+    // Each number once and a few blanks.
+    if text.len() > 1 << 14 {
+        bail!("{} bytes are too many for a set", text.len());
+    }
     let mut members = BTreeSet::new();
     for element in text.split(',').map(str::trim).filter(|element| !element.is_empty()) {
         let (first, last) = match element.split_once('-') {

@@ -82,6 +82,11 @@ pub fn decide(input: &Input) -> Result<(Unit, PathBuf)> {
     path.push(expand(&name.slice)?.strip_prefix('/').unwrap_or_default());
     path.push(&name.unit);
     let is_slice = name.unit.ends_with(".slice");
+    if is_slice
+        && expand(&name.unit)? != format!("{}/{}", expand(&name.slice)?.trim_end_matches('/'), name.unit)
+    {
+        bail!("linux.cgroupsPath: by its name {} is not directly in {}", name.unit, name.slice);
+    }
     let mut properties = vec![Property::new("Description", format!("pintle container {}", input.id))];
     if is_slice {
         properties.push(Property::new("Wants", vec![name.slice]));
@@ -114,6 +119,17 @@ pub fn share_manager(one: &Path, other: &Path) -> bool {
 /// What `update` tells systemd: all limits, not only those that change, and nothing about devices.
 pub fn changed(resources: &LinuxResources) -> Result<Vec<Property>> {
     properties::of(Some(resources))
+}
+
+/// What `update` tells systemd to have `old` back after [`changed`] for `new`.
+pub fn undone(old: Option<&LinuxResources>, new: &LinuxResources) -> Result<Vec<Property>> {
+    let mut properties = properties::of(old)?;
+    for changed in properties::of(Some(new))? {
+        if properties.iter().all(|property| property.name != changed.name) {
+            properties.push(properties::neutral(&changed.name));
+        }
+    }
+    Ok(properties)
 }
 
 /// `slice:prefix:name`, taken apart.

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use zbus::Variant;
 
 const PREFIX: &str = "org.systemd.property.";
+/// What the runtime says itself: with others a process of somebody else's could be drawn into the unit.
+const OWN: [&str; 4] = ["PIDs", "PIDFDs", "Slice", "Delegate"];
 
 /// The properties that annotations name, sorted by name.
 pub(super) fn passed_on(annotations: Option<&BTreeMap<String, String>>) -> Result<Vec<Property>> {
@@ -22,6 +24,9 @@ fn one(name: &str, text: &str) -> Result<Property> {
     let place = format!("annotations[\"{PREFIX}{name}\"]");
     if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         bail!("{place}: name incorrect: {name:?} is not three or more letters");
+    }
+    if OWN.contains(&name) {
+        bail!("{place}: name incorrect: {name} is for the runtime to say");
     }
     let value = value::parse(text).with_context(|| format!("{place}: value {text:?} parse error"))?;
     match name.strip_suffix("Sec").filter(|_| !name.ends_with("USec")) {
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn names_are_letters() {
-        for name in ["", "ab", "Collect-Mode", "Collect Mode", "CollectMode1"] {
+        for name in ["", "ab", "Collect-Mode", "Collect Mode", "CollectMode1", "PIDs"] {
             check(name, "true", Err("name incorrect"));
         }
         check("CollectMode", "", Err("parse error"));

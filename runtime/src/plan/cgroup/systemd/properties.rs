@@ -20,7 +20,9 @@ const DEFAULT_PERIOD: u64 = 100_000;
 /// µs of each second, which is one percent: systemd keeps the quota as whole percents.
 const QUOTA_STEP: u64 = 10_000;
 /// No machine has so many processors; a list that names more is left to the kernel to refuse.
-const MOST_CPUS: u32 = 1 << 16;
+const MOST_CPUS: u32 = 1 << 13;
+/// The kernel takes no longer text.
+const LONGEST_LIST: usize = 4096;
 
 /// Everything but devices.
 pub(super) fn of(resources: Option<&LinuxResources>) -> Result<Vec<Property>> {
@@ -98,7 +100,8 @@ fn quota_per_second(quota: i64, period: u64) -> u64 {
     match u64::try_from(quota) {
         Ok(quota @ 1..) => {
             let exact = u128::from(quota) * 1_000_000 / u128::from(period);
-            u64::try_from(exact).unwrap_or(INFINITY - QUOTA_STEP).next_multiple_of(QUOTA_STEP)
+            let rounded = exact.next_multiple_of(u128::from(QUOTA_STEP));
+            u64::try_from(rounded).unwrap_or(INFINITY / QUOTA_STEP * QUOTA_STEP)
         }
         _ => INFINITY,
     }
@@ -144,6 +147,9 @@ fn is_idle(files: &HashMap<String, String>) -> bool {
 
 /// A list like `0-3,5` as a mask of bits, the lowest first; `None` for what is no such list.
 fn set(name: &str, list: &str) -> Option<Property> {
+    if list.len() > LONGEST_LIST {
+        return None;
+    }
     let mut mask: Vec<u8> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -197,15 +203,16 @@ fn by_device(name: &str, values: Vec<(String, u64)>) -> Option<Property> {
 fn of_unified(files: &HashMap<String, String>, properties: &mut Vec<Property>) {
     let text = |name: &str| files.get(name).map(|text| text.trim());
     let number = |name: &str| number_or_max(text(name)?);
-    for (name, property) in [
-        ("memory.min", "MemoryMin"),
-        ("memory.low", "MemoryLow"),
-        ("memory.high", "MemoryHigh"),
-        ("memory.max", "MemoryMax"),
-        ("memory.swap.max", "MemorySwapMax"),
-        ("pids.max", "TasksMax"),
+    for (name, property, least) in [
+        ("memory.min", "MemoryMin", 0),
+        ("memory.low", "MemoryLow", 0),
+        // systemd takes no 0 for these; the file will have it.
+        ("memory.high", "MemoryHigh", 1),
+        ("memory.max", "MemoryMax", 1),
+        ("memory.swap.max", "MemorySwapMax", 0),
+        ("pids.max", "TasksMax", 1),
     ] {
-        properties.extend(number(name).map(|value| Property::new(property, value)));
+        properties.extend(number(name).map(|value: u64| Property::new(property, value.max(least))));
     }
     let zswap = number("memory.zswap.max");
     properties.extend(zswap.map(|value| Property::dispensable("MemoryZSwapMax", value)));
@@ -219,8 +226,35 @@ fn of_unified(files: &HashMap<String, String>, properties: &mut Vec<Property>) {
     }
 }
 
+/// `max`, or a number that may end in K, M, G or T, as the kernel reads it.
 fn number_or_max(text: &str) -> Option<u64> {
-    if text == "max" { Some(INFINITY) } else { text.parse().ok() }
+    if text == "max" {
+        return Some(INFINITY);
+    }
+    let shift = match text.bytes().last()?.to_ascii_uppercase() {
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        b'T' => 40,
+        _ => return text.parse().ok(),
+    };
+    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// What undoes a property that was not set before.
+pub(super) fn neutral(name: &str) -> Property {
+    let value = match name {
+        "MemoryLow" | "MemoryMin" => Variant::U64(0),
+        "AllowedCPUs" | "AllowedMemoryNodes" => Variant::from(Vec::<u8>::new()),
+        "IODeviceWeight"
+        | "IOReadBandwidthMax"
+        | "IOWriteBandwidthMax"
+        | "IOReadIOPSMax"
+        | "IOWriteIOPSMax" => Variant::from(Vec::<(String, u64)>::new()),
+        // No limit, or no weight.
+        _ => Variant::U64(INFINITY),
+    };
+    Property::dispensable(name, value)
 }
 
 /// `QUOTA PERIOD`, the second of which may be missing.
@@ -328,6 +362,11 @@ mod tests {
             (r#"{"cpu":{"quota":5000,"period":30000}}"#, 170_000, 5100),
             (r#"{"cpu":{"quota":1,"period":100000}}"#, 10_000, 1000),
             (r#"{"cpu":{"quota":600000,"period":100000}}"#, 6_000_000, 600_000),
+            (
+                r#"{"cpu":{"quota":9223372036854775807,"period":500000}}"#,
+                u64::MAX / 10_000 * 10_000,
+                i64::MAX,
+            ),
         ] {
             let resources = resources(json);
             let properties = of(Some(&resources)).expect("properties");
@@ -388,6 +427,7 @@ mod tests {
             r#"{"unified":{"memory.high":"10","memory.max":"max","pids.max":"7","cpu.weight":"42",
                 "cpu.max":"5000 50000","cpuset.cpus":"1","memory.min":"10M","hugetlb.2MB.max":"1"}}"#,
             &[
+                ("MemoryMin", number(10 << 20)),
                 ("MemoryHigh", number(10)),
                 ("MemoryMax", number(u64::MAX)),
                 ("TasksMax", number(7)),
