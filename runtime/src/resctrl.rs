@@ -83,12 +83,28 @@ fn furnish(plan: &Plan, made: &mut Made) -> Result<()> {
         let there = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         plan.compare(&there)?;
     } else {
+        if plan.origin == Origin::Container && existed {
+            refuse_inhabited(&plan.directory)?;
+        }
         write_schemata(plan, &plan.schemata)?;
     }
     match &plan.monitor {
         Some(monitor) => make(plan, monitor, made).map(drop),
         None => Ok(()),
     }
+}
+
+/// A group of the container's own name in which somebody lives is somebody else's: deleting it would move them out.
+fn refuse_inhabited(directory: &Path) -> Result<()> {
+    let path = directory.join("tasks");
+    let tasks = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    if !tasks.trim().is_empty() {
+        bail!(
+            "{}: the group is there already and has processes; name another one by closID",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whether the directory was made now; one that is there is as good.

@@ -15,7 +15,9 @@ pub(super) fn merged(text: &[u8], error: &serde_path_to_error::Error<serde_json:
     let cause = error.inner().to_string();
     let field = cause.strip_prefix("duplicate field `")?.split('`').next()?;
     let mut tree = Tree::deserialize(&mut serde_json::Deserializer::from_slice(text)).ok()?;
-    tree.at(error.path())?.merge(field);
+    if !tree.at(error.path())?.merge(field) {
+        return None;
+    }
     serde_json::to_vec(&tree).ok()
 }
 
@@ -37,9 +39,10 @@ impl Tree {
         })
     }
 
-    /// Makes one entry of all that are read as `field`.
-    fn merge(&mut self, field: &str) {
-        let Self::Object(entries) = self else { return };
+    /// Makes one entry of all that are read as `field`; whether there were several.
+    fn merge(&mut self, field: &str) -> bool {
+        let Self::Object(entries) = self else { return false };
+        let before = entries.len();
         let (same, mut others): (Vec<_>, Vec<_>) =
             entries.drain(..).partition(|(name, _)| folds(name, field));
         let one = same.into_iter().map(|(_, value)| value).reduce(|first, second| match (first, second) {
@@ -51,6 +54,7 @@ impl Tree {
         });
         others.extend(one.map(|value| (field.to_owned(), value)));
         *entries = others;
+        entries.len() < before
     }
 }
 

@@ -365,7 +365,7 @@ mod tests {
             (
                 r#"{"cpu":{"quota":9223372036854775807,"period":500000}}"#,
                 u64::MAX / 10_000 * 10_000,
-                i64::MAX,
+                9_223_372_036_854_775_000,
             ),
         ] {
             let resources = resources(json);
