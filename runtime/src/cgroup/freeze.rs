@@ -46,7 +46,7 @@ impl Cgroup {
         match file::write(&self.dir, "cgroup.kill", "1") {
             // A threaded cgroup has threads, not processes, and can't be killed as a whole.
             Err(Errno::OPNOTSUPP) => self.kill_threads(),
-            Err(Errno::NODEV) => Ok(()),
+            Err(Errno::NODEV | Errno::NOENT) => Ok(()),
             done => done.with_context(|| self.told("cgroup.kill")),
         }
     }
@@ -76,7 +76,7 @@ impl Cgroup {
     /// A cgroup that is gone has no process to do anything with.
     fn set(&self, name: &str, value: &str) -> Result<()> {
         match file::write(&self.dir, name, value) {
-            Err(Errno::NODEV) => Ok(()),
+            Err(Errno::NODEV | Errno::NOENT) => Ok(()),
             done => done.with_context(|| format!("write {value:?} to {}/{name}", self.path.display())),
         }
     }
