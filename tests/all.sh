@@ -45,6 +45,14 @@ tests() {
 	echo "   $((SECONDS - start)) s"
 }
 
+# What must say nothing but that all is well.
+program() {
+	local start=$SECONDS
+	echo "== $*"
+	if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+	echo "   $((SECONDS - start)) s"
+}
+
 # The test machine's command: built by whoever calls, run as root.
 vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 
@@ -67,7 +75,7 @@ natively() {
 machine_tests() {
 	local start=$SECONDS
 	echo "== cargo vm build"
-	if ! { cargo build --quiet --package pintle-vm && vm build; }; then
+	if ! { cargo build --quiet --package pintle-vm --package pintle-cgroups && vm build; }; then
 		failed=$((failed + 1))
 		return
 	fi
@@ -85,6 +93,7 @@ machine_tests() {
 			tests vm suite runc $in_machine
 			tests vm suite pintle --driver systemd $by_systemd
 			tests vm suite runc --driver systemd $units
+			program "${as_root[@]}" integration/cgroups/run quick-cgroupfs quick-systemd
 		}
 		return
 	fi
