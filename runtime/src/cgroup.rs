@@ -89,6 +89,15 @@ pub fn of_process(pid: i32, top: &Path) -> Result<PathBuf> {
     Ok(if path.starts_with(top) { path } else { top.to_owned() })
 }
 
+/// How often memory ran short in a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The kernel killed a process.
+    pub kills: u64,
+    /// The limit was reached: what was asked for was taken from elsewhere or refused.
+    pub limited: u64,
+}
+
 /// A container's cgroup, open.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -150,11 +159,12 @@ impl Cgroup {
         file::read(&self.dir, "cgroup.subtree_control").is_ok_and(|text| !text.trim().is_empty())
     }
 
-    /// How many processes the kernel killed in it for want of memory; `None` without the memory controller.
-    pub fn oom_kills(&self) -> Result<Option<u64>> {
+    /// How often memory ran short in it; `None` without the memory controller.
+    pub fn shortage(&self) -> Result<Option<Shortage>> {
         let text =
             file::read_if_there(&self.dir, "memory.events").with_context(|| self.told("memory.events"))?;
-        Ok(text.and_then(|text| value_of(&text, "oom_kill")))
+        let count = |text: &str, key: &str| value_of(text, key).unwrap_or(0);
+        Ok(text.map(|text| Shortage { kills: count(&text, "oom_kill"), limited: count(&text, "max") }))
     }
 
     /// Somebody removed it.

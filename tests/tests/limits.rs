@@ -169,3 +169,23 @@ fn the_least_and_the_most_that_errors_name_are_taken() {
 fn needs_all() {
     ["memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma"].into_iter().for_each(needs_controller);
 }
+
+#[test]
+fn a_container_without_memory_to_start_says_which_limit_and_what_would_do() {
+    rows([4096, 8192, 16_384, 24_576, 32_768, 65_536].map(|bytes| (bytes, bytes)), |bytes| {
+        needs_controller("memory");
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.args(&["/probe", "exit", "0"]);
+        b.set("/linux/resources/memory", json!({"limit": bytes, "swap": bytes}));
+        let output = t.run(&b);
+        if Runtime::under_test() == Runtime::Pintle {
+            let error =
+                output.fails(1, &format!("linux.resources.memory.limit is {bytes} bytes; with ")).error();
+            assert!(["OOM-killed", "memory"].iter().any(|word| error.contains(word)), "{error}");
+        } else {
+            assert_ne!(output.code, 0);
+        }
+        assert_eq!(t.entries(), 0);
+    });
+}

@@ -12,7 +12,7 @@ use crate::plan::process::Sync;
 use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::WaitIdStatus;
+use rustix::process::{Signal, WaitIdStatus};
 use std::cell::OnceCell;
 
 /// What the caller does at the two points where init waits for more than an answer.
@@ -223,17 +223,21 @@ impl Serving<'_> {
             Ok(status) => status,
             Err(error) => return error,
         };
-        let kills = caller.cgroup.get().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
-        let killed = status.terminating_signal() == Some(rustix::process::Signal::KILL.as_raw());
-        let some = kills.is_some_and(|count| count > 0);
-        if killed && some && caller.of_container {
+        let shortage = caller.cgroup.get().and_then(|cgroup| cgroup.shortage().ok().flatten());
+        let signal = status.terminating_signal();
+        let killed = signal == Some(Signal::KILL.as_raw());
+        let short = shortage.is_some_and(|shortage| killed && shortage.kills > 0);
+        // A page that the kernel can't give it while it is loaded is a segmentation fault.
+        let faulted =
+            signal == Some(Signal::SEGV.as_raw()) && shortage.is_some_and(|shortage| shortage.limited > 0);
+        if (short || faulted) && caller.of_container {
             return Error::out_of_memory(phrase::OOM_AT_START);
         }
         let error = Error::new(describe(status)).context(phrase::CONTAINER_INIT);
         // systemd clears a unit away as soon as it is empty, and the count with it; of a container's count nobody knows
         // whether it is about this exec.
-        let cleared = kills.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone);
-        match killed && (some || cleared) {
+        let cleared = killed && shortage.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone);
+        match short || cleared {
             true => Error::out_of_memory(format!("{error} (possibly OOM-killed)")),
             false => error,
         }

@@ -104,10 +104,18 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         Some(processors) => affinity::while_on(processors, || spawn(&raw))?,
         None => (spawn(&raw), affinity::Shown::default()),
     };
-    let (pid, pidfd) = born.context("clone3")?;
+    let (pid, pidfd) = born.map_err(unborn).context("clone3")?;
     log::debug(format_args!("nsexec[{pid}]: affinity: {processors}"));
     log::debug(format_args!("child process in init(): {pid}"));
     Ok(Child { pid, pidfd, channel })
+}
+
+/// init has two short arguments: that they are too many means that the cgroup has no page for them.
+fn unborn(errno: Errno) -> Error {
+    match errno {
+        Errno::TOOBIG => Error::out_of_memory("no memory for init's arguments (memory limit too low?)"),
+        other => other.into(),
+    }
 }
 
 /// Keeps the numbers of the descriptors to be handed over, from 3 on, from being given to anything of the runtime's: those that the caller
