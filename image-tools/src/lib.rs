@@ -1,8 +1,7 @@
 //! pintle-image: layered OCI and Docker images into bundles, and changes back into images.
 //!
-//! Names ([`reference`], [`digest`], [`platform`]) and documents ([`manifest`], [`config`]) are plain data. Bytes come from a
-//! [`layer`]s say what an image adds to the tree below. Each verb stands in a file of its own and is told top to bottom.
-//! below [`ops`] and is told top to bottom.
+//! Names ([`reference`], [`digest`], [`platform`]) and documents ([`manifest`], [`config`]) are plain data. [`layer`]s say what
+//! an image adds to the tree below.
 
 pub mod config;
 pub mod digest;
