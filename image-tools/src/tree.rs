@@ -4,7 +4,10 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, fstat, futimens, mkdirat, openat,
+    statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
@@ -13,6 +16,17 @@ use crate::layer::read::show;
 /// Opens a directory itself, not what a link of its name leads to.
 pub fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes a directory, 0755 and of 1970: a tree's root where no layer says otherwise.
+pub fn make_root(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
+    let name = name.into_c_str()?;
+    mkdirat(&at, &*name, Mode::RWXU)?;
+    let root = open_dir(at, &*name)?;
+    fchmod(&root, Mode::from_raw_mode(0o755))?;
+    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+    futimens(&root, &Timestamps { last_access: epoch, last_modification: epoch })?;
+    Ok(root)
 }
 
 /// The names in a directory, without `.` and `..`, and what each probably is.
@@ -126,7 +140,7 @@ fn level(dir: &OwnedFd, name: &CStr) -> Result<Level> {
     let stat = fstat(dir)?;
     // A directory that nobody may enter stands in the way of its owner, too.
     if stat.st_mode & 0o700 != 0o700 {
-        rustix::fs::fchmod(dir, Mode::RWXU)?;
+        fchmod(dir, Mode::RWXU)?;
     }
     Ok(Level { name: name.to_owned(), ino: stat.st_ino, left: names(dir)? })
 }
@@ -144,7 +158,7 @@ mod tests {
         std::fs::write(top.join("outside"), "stays").unwrap();
         let mut here = open_dir(rustix::fs::CWD, &top).unwrap();
         for _ in 0..5000 {
-            rustix::fs::mkdirat(&here, c"d", Mode::RWXU).unwrap();
+            mkdirat(&here, c"d", Mode::RWXU).unwrap();
             here = open_dir(&here, c"d").unwrap();
             rustix::fs::symlinkat(top.join("outside"), &here, c"link").unwrap();
         }

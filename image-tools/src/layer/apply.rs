@@ -67,6 +67,8 @@ pub struct Applied {
     /// Overlay: the layer says something about a tree that only its parents have: a file in a directory without an entry, a hard
     /// link to a file below. It has to be applied on them.
     pub needs_parents: bool,
+    /// The result depends on what is below, or on there being nothing: another image with this layer needs one of its own.
+    pub refers: bool,
 }
 
 /// Applies the members of an archive to the tree `root`. `warn` hears what could not be done and is no error. After an error the tree
@@ -181,11 +183,16 @@ impl Applier<'_> {
             self.applied.needs_parents = true;
             return Ok(None);
         }
+        self.applied.refers = true;
         self.dirs.make(path).map(Some)
     }
 
     fn mark(&mut self, parent: &[u8], mark: &Mark) -> Result<()> {
-        if self.options.base || *mark == Mark::Other {
+        if *mark == Mark::Other {
+            return Ok(());
+        }
+        self.applied.refers = true;
+        if self.options.base {
             return Ok(());
         }
         let dir = match (self.dirs.open_strict(parent)?, self.overlay()) {
@@ -223,6 +230,7 @@ impl Applier<'_> {
                 Ok(())
             }
             Err(Errno::EXIST) => {
+                self.applied.refers = true;
                 self.clear(at)?;
                 mkdirat(&at.dir.fd, at.name, Mode::RWXU)?;
                 if self.overlay() && !self.options.base {

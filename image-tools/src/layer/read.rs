@@ -59,6 +59,11 @@ impl<R: BufRead> Members<R> {
         Self { source, left: 0, padding: 0, global: Pax::default(), offset: 0 }
     }
 
+    /// Where in the archive the current member's data goes on, in bytes from its begin.
+    pub fn position(&self) -> u64 {
+        self.offset
+    }
+
     /// What is read from.
     pub fn into_inner(self) -> R {
         self.source
