@@ -4,6 +4,7 @@
 //! an image adds to the tree below.
 
 pub mod archive;
+pub mod bundle_record;
 pub mod config;
 pub mod digest;
 pub mod error;
