@@ -114,8 +114,9 @@ fn the_file_systems_are_dockers() {
         ("/proc/sys", "proc", "ro,nosuid,nodev,noexec"),
         ("/proc/bus", "proc", "ro,nosuid,nodev,noexec"),
     ] {
+        // The last one covers those before.
         let mount = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mount = mount.filter(|fields| fields[1] == target).last();
+        let mount = mount.rev().find(|fields| fields[1] == target);
         let mount = mount.unwrap_or_else(|| panic!("{target}: {text}"));
         assert_eq!(mount[2], kind, "{target}");
         for option in options.split(',') {
@@ -186,6 +187,18 @@ fn a_volume_starts_as_the_image_and_keeps_the_root_file_system_clean() {
     let text = run(&sandbox, config, script, Options::default());
     assert_eq!(text, "2770 1000 44 .\n644 1000 44 seed\nseed\nnew\n755 0 0\ntmpfs\ntmpfs\n");
     assert!(!sandbox.inside("var/data/new").exists());
+}
+
+#[test]
+fn no_volume_uncovers_what_is_masked() {
+    for volume in ["/link", "/link/sys", "/proc/sys", "/link/../proc/interrupts"] {
+        let Some(sandbox) = Sandbox::new() else { return };
+        symlink("/proc", sandbox.inside("link")).expect("a link");
+        let config = format!(r#"{{"Volumes":{{"{volume}":{{}}}}}}"#);
+        convert(&sandbox, &config, "echo started", Options::default());
+        let output = sandbox.run();
+        assert_eq!((output.code, &*output.stdout), (Some(1), ""), "{volume}: {output:?}");
+    }
 }
 
 #[test]

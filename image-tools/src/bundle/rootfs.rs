@@ -13,16 +13,16 @@ use crate::error::{Context, Error, Result};
 /// The largest /etc/passwd or /etc/group that is read, in bytes. Whoever has more users does not have them in files.
 pub const LARGEST: u64 = 1 << 20;
 
+/// So often a path is tried again that somebody else keeps changing.
+const PATIENCE: usize = 128;
+
 /// openat2(2) below `root`; links, absolute ones too, stay inside.
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        // EAGAIN: somebody renamed something on the way, and the kernel cannot tell whether `..` led out.
-        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+    let once = || openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside);
+    // EAGAIN: somebody renamed something on the way, and the kernel cannot tell whether `..` led out.
+    let again = |result: &rustix::io::Result<OwnedFd>| matches!(result, Err(Errno::AGAIN | Errno::INTR));
+    (0..PATIENCE).map(|_| once()).find(|result| !again(result)).unwrap_or_else(once)
 }
 
 /// What `path` is, links followed below `root`; `None` where nothing is there.

@@ -196,9 +196,6 @@ mod tests {
     fn users_are_found_as_the_image_names_them() {
         let unknown =
             |user: &str| format!("NotFound: user {user:?}: the image's /etc/passwd does not have it");
-        let range = |user: &str, id: &str| {
-            format!("Invalid: user {user:?}: {id} is not an ID; IDs go from 0 to 4294967294")
-        };
         for (user, expect) in [
             ("", "0:0 [] /root".to_owned()),
             ("0", "0:0 [] /root".into()),
@@ -218,14 +215,6 @@ mod tests {
             ("odd", "9:9 [9] -".into()),
             ("nul", "10:10 [10] -".into()),
             ("4294967294", "4294967294:0 [] -".into()),
-            ("4294967295", range("4294967295", "4294967295")),
-            ("4294967296", range("4294967296", "4294967296")),
-            ("99999999999", range("99999999999", "99999999999")),
-            ("18446744073709551616", range("18446744073709551616", "18446744073709551616")),
-            ("0:4294967295", range("0:4294967295", "4294967295")),
-            ("-1", range("-1", "-1")),
-            ("+1", range("+1", "+1")),
-            ("0:-1", range("0:-1", "-1")),
             ("App", unknown("App")),
             ("app ", unknown("app ")),
             ("ap", unknown("ap")),
@@ -236,12 +225,6 @@ mod tests {
             ("../etc", unknown("../etc")),
             ("short", "Invalid: user \"short\": /etc/passwd: \"\" is not an ID".into()),
             ("bad", "Invalid: user \"bad\": /etc/passwd: \"12x\" is not an ID".into()),
-            ("big", range("big", "4294967296").replace("4294967296 is", "/etc/passwd: 4294967296 is")),
-            ("minus", range("minus", "-1").replace("-1 is", "/etc/passwd: -1 is")),
-            (
-                "app:huge",
-                range("app:huge", "99999999999").replace("99999999999 is", "/etc/group: 99999999999 is"),
-            ),
             ("app:lonely", "Invalid: user \"app:lonely\": /etc/group: \"\" is not an ID".into()),
             (
                 "app:nobody",
@@ -253,6 +236,29 @@ mod tests {
             ),
         ] {
             assert_eq!(told(resolve(user, true, &BOTH)), expect, "{user:?}");
+        }
+    }
+
+    /// What does not fit must not become another's number, least of all 0.
+    #[test]
+    fn cve_2024_40635_ids_do_not_wrap_around() {
+        for (user, place, id) in [
+            ("4294967295", "", "4294967295"),
+            ("4294967296", "", "4294967296"),
+            ("99999999999", "", "99999999999"),
+            ("18446744073709551616", "", "18446744073709551616"),
+            ("2147483648:4294967296", "", "4294967296"),
+            ("0:4294967295", "", "4294967295"),
+            ("-1", "", "-1"),
+            ("+1", "", "+1"),
+            ("0:-1", "", "-1"),
+            ("big", "/etc/passwd: ", "4294967296"),
+            ("minus", "/etc/passwd: ", "-1"),
+            ("app:huge", "/etc/group: ", "99999999999"),
+        ] {
+            let expect =
+                format!("Invalid: user {user:?}: {place}{id} is not an ID; IDs go from 0 to 4294967294");
+            assert_eq!(told(resolve(user, true, &BOTH)), expect);
         }
     }
 
