@@ -413,6 +413,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn cve_2024_9676_a_pipe_for_a_passwd_is_an_error_where_it_is_needed() {
+        let tree = Tree::new();
+        tree.directory("etc");
+        let (pipe, mode) = (tree.path("etc/passwd"), rustix::fs::Mode::from_raw_mode(0o644));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        for (user, expect) in [
+            ("app", Err("user \"app\": etc/passwd: not a regular file")),
+            ("1", Err("user \"1\": etc/passwd: not a regular file")),
+            ("1:1", Ok(())),
+        ] {
+            let image = image(json!({"Cmd": ["sh"], "User": user, "Env": ["HOME=/"]}));
+            let found = runtime_config(&image, tree.fd(), &Options::default()).map_err(|e| e.to_string());
+            assert_eq!(found.map(drop), expect.map_err(str::to_owned), "{user}");
+        }
+    }
+
+    #[test]
     fn the_oci_spec_of_the_runtime_reads_it() {
         let (document, _) = converted(json!({"Cmd": ["sh"]}), &Options::default()).unwrap();
         let spec: pintle::spec::Spec = serde_json::from_value(document).unwrap();
