@@ -1,10 +1,11 @@
 //! pintle-image: layered OCI and Docker images into bundles, and changes back into images.
 //!
 //! Names ([`reference`], [`digest`], [`platform`]) and documents ([`manifest`], [`config`]) are plain data. [`layer`]s say what
-//! an image adds to the tree below.
+//! an image adds to the tree below. [`bundle`] makes the configuration that a runtime runs.
 
 pub mod archive;
 pub mod bundle_record;
+pub mod bundle;
 pub mod config;
 pub mod digest;
 pub mod error;

@@ -1,0 +1,4 @@
+//! Tests from outside, each subject a module: one link instead of many.
+
+mod bundle;
+mod sandbox;
