@@ -10,7 +10,7 @@ suites="sid forky"
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 packages=(umoci skopeo podman containerd docker-registry ca-certificates openssl apache2-utils)
 # For tests/image-layouts.sh and bench/images: what a minimal system lacks.
-packages+=(attr libcap2-bin jq zstd procps util-linux e2fsprogs mount strace)
+packages+=(mmdebstrap attr libcap2-bin jq zstd procps util-linux e2fsprogs strace)
 
 versions() { cat "$dir/versions"; }
 [ ! -e "$dir/complete" ] || { versions; exit 0; }
