@@ -3,10 +3,20 @@
 //! Names ([`reference`], [`digest`], [`platform`]) and documents ([`manifest`], [`config`]) are plain data. [`layer`]s say what
 //! an image adds to the tree below.
 
+pub mod archive;
 pub mod config;
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod layer;
+pub mod layout;
+pub mod location;
 pub mod manifest;
+pub mod ops;
+pub mod overlay;
+pub mod pipeline;
 pub mod platform;
+pub mod progress;
 pub mod reference;
+pub mod store;
+pub mod tree;
