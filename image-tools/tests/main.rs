@@ -1,0 +1,3 @@
+//! Tests of pintle-image from outside, one module per subject.
+
+mod registry;
