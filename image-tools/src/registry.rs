@@ -50,6 +50,9 @@ const MOST_PAGES: usize = 10_000;
 const LONGEST_PAGE: u64 = 4 << 20;
 const MOST_TAGS: usize = 1_000_000;
 
+/// Takes a line for people.
+pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How to reach registries.
 #[derive(Clone)]
 pub struct Settings {
@@ -74,7 +77,7 @@ pub struct Settings {
     /// How long to wait for the next byte.
     pub patience: Duration,
     /// Is told about each retry and its reason: a line for people.
-    pub notice: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub notice: Option<Notice>,
 }
 
 impl Default for Settings {
@@ -163,7 +166,7 @@ impl Client {
     /// The document that a name leads to, and what it is. Its digest is the one of the name, or the one that the registry
     /// announced. Errors: [`Kind::NotFound`], [`Kind::Denied`], [`Kind::Invalid`] where it is not what was promised.
     pub fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>)> {
-        self.from_sources(reference, |place| self.manifest_from(place, reference)).context(reference)
+        self.at_sources(reference, |place| self.manifest_from(place, reference)).context(reference)
     }
 
     fn manifest_from(&self, place: &Place, reference: &Reference) -> Tried<(Descriptor, Vec<u8>)> {
@@ -193,7 +196,7 @@ impl Client {
         let kind = &descriptor.media_type;
         let document = media::is_index(kind) || media::is_manifest(kind);
         let (folder, accept) = if document { ("manifests", Some(kind.as_str())) } else { ("blobs", None) };
-        let fetched = self.from_sources(reference, |place| {
+        let fetched = self.at_sources(reference, |place| {
             let answer = self.get(place, &format!("{folder}/{digest}"), accept)?;
             let bytes = answer.into_bytes(descriptor.size)?;
             descriptor.check(&bytes)?;
@@ -261,7 +264,7 @@ impl Client {
     /// All tags of a repository, as the registry sorts them.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
         let name = format!("{}/{}", reference.registry, reference.repository);
-        self.from_sources(reference, |place| self.tags_from(place)).context(name)
+        self.at_sources(reference, |place| self.tags_from(place)).context(name)
     }
 
     fn tags_from(&self, place: &Place) -> Tried<Vec<String>> {
@@ -337,7 +340,7 @@ impl Client {
     }
 
     /// Tries every source of a name, the one that worked before first; tells what the last one said, and what the others did.
-    fn from_sources<T>(&self, reference: &Reference, mut ask: impl FnMut(&Place) -> Tried<T>) -> Result<T> {
+    fn at_sources<T>(&self, reference: &Reference, mut ask: impl FnMut(&Place) -> Tried<T>) -> Result<T> {
         let name = format!("{}/{}", reference.registry, reference.repository);
         let mut sources = self.mirrors.sources(reference, self.settings.insecure)?;
         if let Some(good) = self.preferred.lock().expect("nobody panics with it").get(&name) {

@@ -39,7 +39,7 @@ impl Client {
         offset: u64,
     ) -> Result<Blob<'a>> {
         let name = format!("{reference}: {}", descriptor.digest);
-        let opened = self.from_sources(reference, |place| {
+        let opened = self.at_sources(reference, |place| {
             let body = self.open_blob(place, descriptor, offset)?;
             Ok((place.clone(), body))
         });

@@ -228,10 +228,10 @@ impl AuthFile {
 
     /// The helper for a host, then the file's own entries, the longest first; `credsStore` is a helper for all hosts.
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Credentials>> {
-        if let Some(helper) = self.helper(registry) {
-            if let Some(found) = helper_get(&helper, registry)? {
-                return Ok(Some(found));
-            }
+        if let Some(helper) = self.helper(registry)
+            && let Some(found) = helper_get(&helper, registry)?
+        {
+            return Ok(Some(found));
         }
         let Some(Value::Object(auths)) = self.0.get("auths") else { return Ok(None) };
         let mut wanted = format!("{registry}/{repository}");

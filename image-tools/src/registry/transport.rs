@@ -359,6 +359,10 @@ pub(super) fn trouble(error: ureq::Error, url: &Uri) -> Trouble {
             Error::invalid(format!("{host}: the head of its answer is longer than {LONGEST_HEAD} bytes"))
                 .into()
         }
+        ureq::Error::Protocol(why) => {
+            let why = super::printable(&why.to_string());
+            Error::invalid(format!("{host}: its answer is not HTTP as it should be: {why}")).into()
+        }
         other => Trouble::passing(Error::other(format!("{host}: {}", super::printable(&other.to_string())))),
     }
 }

@@ -1,6 +1,7 @@
 //! Documents and blobs from a registry that does things wrong.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -236,6 +237,7 @@ fn redirects_keep_credentials_at_home() {
     let away = format!("http://{}/v2/x/blobs/{}?sig=1", storage.host(), blob.digest);
     let home = format!("/v2/a/blobs/{}?again", blob.digest);
     let to = |url: &str| Fault::Status(307, vec![("location", url.to_owned())]);
+    client.has_blob(&name(&server, "a"), &blob.digest).unwrap();
     server.fault("GET", &format!("/v2/a/blobs/{}", blob.digest), to(&home), 1);
     assert_eq!(all(&client, &server, &blob, 0).unwrap(), bytes);
     let again = server.seen("GET", "?again");
@@ -433,8 +435,10 @@ fn tunnel(mut client: std::net::TcpStream, port: u16) {
 
 /// A fresh folder of this test.
 pub fn tempfile(what: &str) -> std::path::PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("registry-{what}-{}", std::process::id()));
+        .join(format!("registry-{what}-{n}-{}", std::process::id()));
     std::fs::remove_dir_all(&dir).ok();
     std::fs::create_dir_all(&dir).unwrap();
     dir

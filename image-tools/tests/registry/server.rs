@@ -208,6 +208,11 @@ impl Server {
     /// Requests of one connection until either side has enough.
     fn converse(&self, stream: impl Read + Write) {
         let mut stream = BufReader::new(stream);
+        // What Go's servers say to a client that begins with TLS.
+        if stream.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
+            stream.get_mut().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nthis is http").ok();
+            return;
+        }
         while let Some(seen) = read_head(&mut stream) {
             self.0.state.lock().unwrap().seen.push(seen.clone());
             let fault = self.take_fault(&seen);
@@ -460,7 +465,8 @@ fn write_reply(
         }
         Some(Fault::EndlessHead) => {
             write!(stream, "HTTP/1.1 200 Fault\r\n").ok()?;
-            while stream.write_all(b"x-more: and more\r\n").is_ok() {}
+            let line = format!("x-more: {}\r\n", "and more ".repeat(100));
+            while stream.write_all(line.as_bytes()).is_ok() {}
             return None;
         }
         _ => {}
