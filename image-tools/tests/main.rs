@@ -1,3 +1,5 @@
-//! Tests of pintle-image from outside, one module per subject.
+//! Tests from outside, each subject a module: one link instead of many.
 
+mod bundle;
 mod registry;
+mod sandbox;
