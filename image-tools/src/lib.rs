@@ -20,5 +20,6 @@ pub mod pipeline;
 pub mod platform;
 pub mod progress;
 pub mod reference;
+pub mod registry;
 pub mod store;
 pub mod tree;

@@ -1,4 +1,5 @@
 //! Tests from outside, each subject a module: one link instead of many.
 
 mod bundle;
+mod registry;
 mod sandbox;
