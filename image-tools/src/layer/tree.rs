@@ -161,7 +161,6 @@ pub fn open(dir: BorrowedFd<'_>, entry: &Entry) -> Result<Opened> {
         Type::Directory => OFlags::DIRECTORY,
         _ => OFlags::NOCTTY,
     };
-    let replaced = || Error::other("it was replaced while it was read");
     let fd = match open_at(dir, &entry.name, flags) {
         Ok(fd) => fd,
         Err(Errno::XDEV) => return Ok(Opened::Mount),
@@ -173,6 +172,10 @@ pub fn open(dir: BorrowedFd<'_>, entry: &Entry) -> Result<Opened> {
         return Err(replaced());
     }
     Ok(Opened::Yes(fd, stat))
+}
+
+fn replaced() -> Error {
+    Error::other("it was replaced while it was read")
 }
 
 /// Opens a directory of the tree below, if there is one by that name.
@@ -224,8 +227,12 @@ pub fn list(dir: BorrowedFd<'_>) -> Result<Vec<Entry>> {
 ///
 /// # Errors
 /// When the name is no symbolic link any more.
-pub fn target(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
-    Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
+pub fn target(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    match rustix::fs::readlinkat(dir, name, Vec::new()) {
+        Ok(target) => Ok(target.into_bytes()),
+        Err(Errno::INVAL | Errno::NOENT) => Err(replaced()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The extended attributes of an open file or directory.

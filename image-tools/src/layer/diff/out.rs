@@ -33,9 +33,8 @@ impl<'a, W: Write> Out<'a, W> {
     }
 
     /// Something stays out of the layer, and the user should know.
-    pub(super) fn warn(&mut self, path: &[u8], name: &[u8], why: &str) {
-        let slash = if path.is_empty() { &b""[..] } else { b"/" };
-        (self.warn)(&format!("{}: {why}", tree::shown(&[path, slash, name].concat())));
+    pub(super) fn warn(&mut self, path: &[u8], why: &str) {
+        (self.warn)(&format!("{}: {why}", tree::shown(path)));
     }
 
     /// A directory is entered; it is told with its first change.
@@ -66,9 +65,8 @@ impl<'a, W: Write> Out<'a, W> {
 
     /// Something of the layers below is gone from the directory.
     pub(super) fn whiteout(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
-        let slash = if directory.is_empty() { &b""[..] } else { b"/" };
         let member = Member {
-            path: [directory, slash, b".wh.", name].concat(),
+            path: join(directory, &[b".wh.", name].concat()),
             kind: Kind::File { size: 0, extents: None },
             mode: 0,
             uid: 0,
@@ -110,4 +108,9 @@ impl<'a, W: Write> Out<'a, W> {
         let mtime = latest.map_or(stat.mtime, |latest| stat.mtime.min(latest));
         Ok(Member { path: path.to_vec(), kind, mode: stat.mode, uid, gid, mtime, xattrs })
     }
+}
+
+/// The path of a name in a directory.
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }

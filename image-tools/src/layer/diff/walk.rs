@@ -10,7 +10,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::layer::diff::Options;
 use crate::layer::diff::marks::{self, Opaque, Overlay};
 use crate::layer::diff::mask::Masks;
-use crate::layer::diff::out::Out;
+use crate::layer::diff::out::{Out, join};
 use crate::layer::member::Kind;
 use crate::layer::stat::{self, Block, Reader, Record};
 use crate::layer::tree::{self, Chain, Entry, Opened, Stat, Type, Xattrs};
@@ -44,6 +44,7 @@ enum Below {
 /// A directory on the way to here.
 struct Level {
     below: Below,
+    opaque: Opaque,
     children: std::vec::IntoIter<Child>,
     /// The length of its path.
     path: usize,
@@ -157,7 +158,7 @@ impl<'a, W: Write> Walk<'a, W> {
         let below = match (&mut self.base, above) {
             (Base::Lower(chain), Below::Directory) => enter_lower(chain, &entry.name)?,
             (Base::Manifest(..), _) if was.is_some() => Below::Directory,
-            (Base::Unknown, _) => Below::Unknown,
+            (Base::Unknown, Below::Unknown) => Below::Unknown,
             _ => Below::Nothing,
         };
         self.tree.enter(fd, stat.inode);
@@ -166,7 +167,7 @@ impl<'a, W: Write> Walk<'a, W> {
 
     /// A mount on a directory: the layer gets the directory, as it looks, and nothing in it.
     fn mount(&mut self, entry: &Entry, was: Option<Stat>) -> Result<()> {
-        self.out.warn(&self.path, b"", "something is mounted there and stays out of the layer");
+        self.out.warn(&self.path, "something is mounted there and stays out of the layer");
         if was.is_some() {
             self.skip()?;
         } else {
@@ -197,12 +198,17 @@ impl<'a, W: Write> Walk<'a, W> {
         if changed {
             self.out.tell_parents()?;
         }
+        // Overlayfs marks no directory in an opaque one: nothing of the tree below shows there anyway.
+        let inherited = self.levels.last().is_some_and(|l| l.opaque == Opaque::Whole);
+        let opaque = if inherited { Opaque::Whole } else { opaque };
         let (hidden, children) = self.survey(below, opaque, block)?;
         for name in &hidden {
             self.out.whiteout(&self.path, name)?;
         }
+        // What the layer itself calls opaque has nothing below; of what it hides name by name, the rest still shows.
+        let below = if below == Below::Unknown && opaque == Opaque::Whole { Below::Nothing } else { below };
         let path = self.path.len();
-        self.levels.push(Level { below, children: children.into_iter(), path });
+        self.levels.push(Level { below, opaque, children: children.into_iter(), path });
         Ok(())
     }
 
@@ -231,7 +237,7 @@ impl<'a, W: Write> Walk<'a, W> {
         let (fd, stat) = match tree::open(self.tree.last(), entry)? {
             Opened::Yes(fd, stat) => (fd, stat),
             Opened::Mount => {
-                self.out.warn(&self.path, b"", "something is mounted there and stays out of the layer");
+                self.out.warn(&self.path, "something is mounted there and stays out of the layer");
                 return Ok(());
             }
         };
@@ -336,7 +342,7 @@ impl<'a, W: Write> Walk<'a, W> {
         for entry in &entries {
             check_name(&entry.name)?;
             if let Some(why) = cannot_be_told(entry.stat) {
-                self.out.warn(&self.path, &entry.name, why);
+                self.out.warn(&join(&self.path, &entry.name), why);
                 left_out.push(entry.name.clone());
             }
         }

@@ -1,0 +1,3 @@
+//! The tests of pintle-image from outside, one binary: a file per subject.
+
+mod diff;
