@@ -39,18 +39,25 @@ const ALONE: &[Alone] = &[
         why: "both take a time before 1970 for none and set 1970; a layer may hold it, and so may a file",
     },
     Alone {
-        images: &["small:latest"],
+        images: &["deb:full", "small:latest", "zstd:latest"],
         path: ".",
         field: "mode",
         who: &[Who::Podman],
-        why: "no layer has an entry for the root: storage makes it 0555, umoci and containerd 0755",
+        why: "storage makes the root of a layer that has no entry for it 0555, and the top layer's is what overlay shows",
     },
     Alone {
-        images: &["small:latest"],
+        images: &["deb:full", "small:latest", "zstd:latest"],
         path: ".",
         field: "mtime",
-        who: &[Who::Podman, Who::Containerd],
-        why: "no layer has an entry for the root: it is as old as its folder in the storage; umoci says 1970",
+        who: &[Who::Podman],
+        why: "the root of the top layer is as old as its folder in the storage; a layer below had said what it is",
+    },
+    Alone {
+        images: &["zstd:latest"],
+        path: ".",
+        field: "mtime",
+        who: &[Who::Containerd],
+        why: "as with podman",
     },
 ];
 

@@ -22,8 +22,9 @@ impl Bench {
         } else if missing.iter().any(|mark| !mark.exists()) {
             "no oracles: make image-oracles"
         } else {
-            // Not in /tmp, which may be too small, and never below a folder that overlayfs made.
-            let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
+            // Not in /tmp, which may be too small. A colon would part names and options.
+            let name = test.replace(':', "-");
+            let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
             fs::create_dir_all(&place).expect("a folder for the test");
             return Some(Self { place });
         };
