@@ -10,7 +10,9 @@
 //! applied layers are, before they get their name.
 
 pub mod arrival;
+pub mod gc;
 pub mod layers;
+pub mod leases;
 pub mod lock;
 
 use std::ffi::CString;

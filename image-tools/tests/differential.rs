@@ -173,13 +173,13 @@ fn what_commit_saves_is_the_same_tree_for_umoci_podman_and_containerd() {
         return skip("round-trip", "pintle-image has no commit");
     }
     let bundle = bench.path("bundle");
-    bench.pintle(&["load", &format!("oci:{}", image("deb:base")), "pintle.test/base:1"]);
+    bench.pintle(&["load", &format!("oci:{}", image("deb:base")), "--name", "pintle.test/base:1"]);
     bench.pintle(&["bundle", "pintle.test/base:1", &bundle]);
     bench.change(&format!("{bundle}/rootfs"), CHANGES);
     let expect = read(&format!("{bundle}/rootfs"));
     bench.pintle(&["commit", &bundle, "pintle.test/changed:1"]);
     let saved = bench.path("saved.tar");
-    bench.pintle(&["save", "-o", &saved, "pintle.test/changed:1"]);
+    bench.pintle(&["save", "--output", &saved, "pintle.test/changed:1"]);
     same(&unpacked(&bench, "pintle.test/changed:1", "again"), &expect, &[], "unpack and the bundle");
     bench.run(&["skopeo", "copy", "--quiet", &format!("oci-archive:{saved}"), "oci:copied:1"]);
     same(&bench.umoci(&bench.path("copied:1")), &expect, &[], "umoci and the bundle");

@@ -1,5 +1,9 @@
-//! pintle-image from outside. The subjects are modules of one binary: one link instead of many.
+//! Tests from outside, each subject a module: one link instead of many.
 
+mod bundle;
+mod diff;
 mod differential;
 mod oracle;
+mod registry;
+mod sandbox;
 mod tree;

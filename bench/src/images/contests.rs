@@ -122,7 +122,7 @@ impl Field {
     }
 
     fn bundles(&self, disk: &Disk, image: &str) -> Result<Cost> {
-        let load = self.pintle(disk, &["load", &format!("oci:{image}"), "pintle.test/image:1"]);
+        let load = self.pintle(disk, &["load", &format!("oci:{image}"), "--name", "pintle.test/image:1"]);
         run(Command::new(&load[0]).args(&load[1..]))?;
         let mut costs = Vec::new();
         for number in 0..10 {

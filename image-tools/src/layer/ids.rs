@@ -1,9 +1,11 @@
 //! Owners in a user namespace: which id of an image is which id outside (user_namespaces(7)).
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// A piece of a map, as in /proc/PID/uid_map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// First id in the image.
     pub inside: u32,
@@ -14,11 +16,11 @@ pub struct Range {
 }
 
 /// A map of user or group ids; empty: every id is itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map(pub Vec<Range>);
 
 /// The maps for users and for groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// Of users.
     pub users: Map,
