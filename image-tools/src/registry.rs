@@ -418,7 +418,11 @@ impl Client {
             Ok(_) => "https",
             // It does speak TLS: falling back would be what an attacker wants.
             Err(Trouble::Lasting(error)) if error.kind() == Kind::Invalid => return Err(error.into()),
-            Err(_) => ask("http").map(|_| "http")?,
+            // What a server that does speak TLS says to plain http: the trouble above has passed meanwhile.
+            Err(trouble) => match ask("http")?.status.as_u16() {
+                400 => return Err(trouble),
+                _ => "http",
+            },
         };
         self.schemes.lock().expect("nobody panics with it").insert(host.to_owned(), scheme);
         place(base(scheme)?)

@@ -173,6 +173,9 @@ pub fn store(path: &Path, key: &str, credentials: &Credentials) -> Result<()> {
 
 /// Removes what a file, or its helper, holds for `key`; whether there was anything.
 pub fn erase(path: &Path, key: &str) -> Result<bool> {
+    if AuthFile::read(path)?.is_none() {
+        return Ok(false);
+    }
     let _lock = lock_beside(path)?;
     let Some(mut file) = AuthFile::read(path)? else { return Ok(false) };
     let mut found = false;

@@ -32,6 +32,14 @@ fn all(client: &Client, server: &Server, blob: &Descriptor, offset: u64) -> std:
 }
 
 #[test]
+fn a_client_is_shared_by_threads_and_a_blob_moves_to_one() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<Client>();
+    moves::<pintle_image::registry::Blob<'_>>();
+}
+
+#[test]
 fn a_manifest_its_children_and_its_blobs_arrive() {
     let (server, bytes, blob) = registry();
     let client = client();
