@@ -116,6 +116,20 @@ fn only_the_command_line_reads_arguments_and_environment() {
 }
 
 #[test]
+fn only_credential_helpers_are_programs_that_the_image_tool_runs() {
+    only("image-tools/src", &["process::Command", "Command::new(", "fork()", "clone3("], |name| {
+        // clap's Command describes arguments; it starts nothing.
+        name == "image-tools/src/registry/credentials.rs" || name.starts_with("image-tools/src/cli")
+    });
+}
+
+#[test]
+fn names_of_hosts_are_resolved_by_the_image_tools_own_resolver() {
+    // The C library's would load NSS modules into a static program.
+    only("image-tools/src", &["to_socket_addrs", "DefaultResolver"], |_| false);
+}
+
+#[test]
 fn only_state_knows_where_the_state_is() {
     only("runtime/src", &["state.json\""], |name| name == "runtime/src/state.rs");
 }
