@@ -8,6 +8,7 @@
 mod annotations;
 mod defaults;
 mod process;
+pub mod record;
 mod rootfs;
 mod seccomp;
 pub mod user;

@@ -20,6 +20,16 @@ pub trait Source: Sync {
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
 }
 
+impl<S: Source + ?Sized> Source for &S {
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        (**self).document(descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        (**self).blob(descriptor, offset)
+    }
+}
+
 impl Source for Layout {
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         Layout::document(self, descriptor)

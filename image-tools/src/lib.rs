@@ -4,8 +4,8 @@
 //! an image adds to the tree below. [`bundle`] makes the configuration that a runtime runs.
 
 pub mod archive;
-pub mod bundle_record;
 pub mod bundle;
+pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod error;

@@ -301,7 +301,7 @@ fn record(layer: &Layer<'_>, applied: &Applied, size: u64) -> Record {
 }
 
 /// An overlay's root shows the upper's attributes; they are to be those of what is below.
-fn copy_root(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+pub(crate) fn copy_root(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens};
     let stat = fstat(from)?;
     fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;

@@ -1,7 +1,9 @@
 //! A folder as text that can be compared: one entry per name, with all that a layer can say about it. The walk opens
 //! folder by folder and never follows a link. See openat(2), xattr(7).
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, lgetxattr, llistxattr, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, lgetxattr, llistxattr, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};

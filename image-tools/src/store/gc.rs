@@ -109,7 +109,8 @@ impl Store {
     /// Notes everything that a descriptor leads to. Only the children of an index may be missing.
     fn follow(&self, descriptor: &Descriptor, name: &str, wanted: bool, depth: usize, reached: &mut Reached) {
         let digest = &descriptor.digest;
-        let is_document = media::is_index(&descriptor.media_type) || media::is_manifest(&descriptor.media_type);
+        let is_document =
+            media::is_index(&descriptor.media_type) || media::is_manifest(&descriptor.media_type);
         if reached.blobs.contains_key(digest) && is_document {
             return;
         }
@@ -148,7 +149,9 @@ impl Store {
     fn follow_layers(&self, config: &Descriptor, name: &str, wanted: bool, reached: &mut Reached) {
         let config = match self.layout().document(config).and_then(|bytes| Config::parse(&bytes)) {
             Ok(config) => config,
-            Err(e) if wanted => return reached.problems.push(format!("{name}: config {}: {e}", config.digest)),
+            Err(e) if wanted => {
+                return reached.problems.push(format!("{name}: config {}: {e}", config.digest));
+            }
             Err(_) => return,
         };
         let diff_ids = &config.rootfs.diff_ids;
@@ -170,7 +173,8 @@ impl Store {
         let mut reached = self.reach()?;
         for digest in self.blobs()? {
             let Some(file) = self.layout().blob(&digest)? else { continue };
-            let size = reached.blobs.get(&digest).map_or(Ok(file.metadata()?.len()), |d| Ok::<_, Error>(d.size))?;
+            let size =
+                reached.blobs.get(&digest).map_or(Ok(file.metadata()?.len()), |d| Ok::<_, Error>(d.size))?;
             if let Err(e) = whole(file, &digest, size) {
                 reached.problems.push(format!("blob {digest}: {e}"));
                 if repair {

@@ -31,7 +31,7 @@ impl Lease {
     fn is_live(&self) -> bool {
         match &self.boot {
             Some(boot) => *boot == boot_id(),
-            None => self.dir.join(crate::bundle_record::FILE).exists(),
+            None => self.dir.join(crate::bundle::record::FILE).exists(),
         }
     }
 }
