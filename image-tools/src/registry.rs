@@ -64,6 +64,8 @@ pub struct Settings {
     pub insecure: bool,
     /// Folders like `/etc/containers/certs.d`, before that and Docker's.
     pub certificates: Vec<PathBuf>,
+    /// The certificates that everybody's registries are checked with, in place of the system's.
+    pub bundle: Option<PathBuf>,
     /// registries.conf; the folder with `.d` behind its name is read too.
     pub mirrors: Option<PathBuf>,
     /// Proxies by scheme.
@@ -87,6 +89,7 @@ impl Default for Settings {
             auth_files: Vec::new(),
             insecure: false,
             certificates: Vec::new(),
+            bundle: None,
             mirrors: Some("/etc/containers/registries.conf".into()),
             proxies: Proxies::default(),
             retries: 5,
@@ -101,8 +104,14 @@ impl Default for Settings {
 impl Settings {
     /// The defaults where the environment is like this.
     pub fn from_environment(environment: &Environment) -> Self {
-        let proxies = environment.proxies.clone();
-        Self { auth_files: environment.auth_files(), proxies, ..Self::default() }
+        Self {
+            auth_files: environment.auth_files(),
+            certificates: environment.certificates(),
+            bundle: environment.bundle.clone(),
+            mirrors: Some(environment.registries_conf()),
+            proxies: environment.proxies.clone(),
+            ..Self::default()
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -150,7 +159,7 @@ impl Client {
     /// Reads registries.conf; connects to nobody yet.
     pub fn new(settings: Settings) -> Result<Self> {
         let mirrors = settings.mirrors.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
-        let trust = Trust::new(&settings.certificates);
+        let trust = Trust::new(&settings.certificates, settings.bundle.clone());
         let transport = Transport::new(trust, settings.proxies.clone(), settings.patience);
         let memory = Memory::default();
         Ok(Self {

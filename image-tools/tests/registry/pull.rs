@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pintle_image::digest::Digest;
 use pintle_image::error::Kind;
 use pintle_image::manifest::{Descriptor, LARGEST, media};
+use pintle_image::registry::credentials::Credentials;
 use pintle_image::registry::proxy::Proxies;
 use pintle_image::registry::{Client, Settings};
 
@@ -323,6 +324,21 @@ fn anonymous_tokens_and_wrong_passwords() {
     assert_eq!(error(client_as("me", "falsch").manifest(&name(&server, "a:1"))).kind(), Kind::Denied);
     assert_eq!(error(client().manifest(&name(&server, "a:1"))).kind(), Kind::Denied);
     client_as("me", "geheim").manifest(&name(&server, "a:1")).unwrap();
+}
+
+#[test]
+fn identity_tokens_buy_access_tokens_and_access_tokens_are_shown_as_they_are() {
+    let (server, ..) = registry();
+    server.gate(Gate::Bearer(format!("http://{}", server.host()), Some(("me", "geheim"))));
+    let with = |credentials| Client::new(Settings { credentials: Some(credentials), ..settings() }).unwrap();
+    let client = with(Credentials::Identity("identity+1".into()));
+    client.manifest(&name(&server, "a:1")).unwrap();
+    assert_eq!(server.seen("POST", "/token")[0].header("authorization"), None);
+    // The server's first token.
+    with(Credentials::Bearer("token-1".into())).manifest(&name(&server, "a:1")).unwrap();
+    let got = error(with(Credentials::Bearer("geheim".into())).manifest(&name(&server, "a:1")));
+    assert!(got.kind() == Kind::Denied && !got.to_string().contains("geheim"), "{got}");
+    assert_eq!(server.seen("GET", "/token").len(), 0);
 }
 
 #[test]
