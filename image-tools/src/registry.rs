@@ -348,7 +348,7 @@ impl Client {
         if answer.status == 200 { Ok(answer) } else { Err(answer.into_trouble(&place.source.registry)) }
     }
 
-    /// Tries every source of a name, the one that worked before first; tells what the last one said, and what the others did.
+    /// Tries every source of a name, the one that worked before first; tells what the last one said, and the others.
     fn at_sources<T>(&self, reference: &Reference, mut ask: impl FnMut(&Place) -> Tried<T>) -> Result<T> {
         let name = format!("{}/{}", reference.registry, reference.repository);
         let mut sources = self.mirrors.sources(reference, self.settings.insecure)?;

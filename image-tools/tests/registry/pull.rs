@@ -390,7 +390,8 @@ fn mirrors_come_first_and_get_no_credentials_of_the_registry() {
     let dir = tempfile("mirrors");
     let file = dir.join("registries.conf");
     let text = format!(
-        "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '127.0.0.1:1'\n[[registry.mirror]]\nlocation = '{}/m'\n",
+        "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '127.0.0.1:1'\n\
+         [[registry.mirror]]\nlocation = '{}/m'\n",
         server.host(),
         mirror.host()
     );
