@@ -30,7 +30,7 @@ use self::auth::{Access, Memory};
 pub use self::blob::Blob;
 use self::credentials::{Credentials, Environment};
 use self::proxy::Proxies;
-pub use self::push::Pushed;
+pub use self::push::{Open, Pushed};
 use self::retry::{Policy, Tried, Trouble};
 use self::sources::{Configuration, Source};
 use self::transport::{Answer, Call, Payload, Transport};

@@ -74,9 +74,8 @@ fn what_is_wrong_with_the_source_is_told_at_once() {
     let client = client();
     let bytes = noise(2 << 20);
     let blob = Descriptor::of("x", &bytes);
-    let push = |open: &dyn Fn() -> Result<Box<dyn Read + Send>>| {
-        error(client.push_blob(&name(&server, "a"), &blob, &[], open))
-    };
+    let push =
+        |open: &pintle_image::registry::Open| error(client.push_blob(&name(&server, "a"), &blob, &[], open));
     let gone = push(&|| Err(Error::not_found("blob: gone")));
     assert!(gone.kind() == Kind::NotFound && gone.to_string().ends_with(": blob: gone"), "{gone}");
     let short = push(&source(&bytes[..1 << 20]));
