@@ -17,7 +17,7 @@ use crate::layer::compression::Compression;
 use crate::location::Location;
 use crate::manifest::Descriptor;
 use crate::ops::insert::Change;
-use crate::ops::{self, Authorship, Common};
+use crate::ops::{self, Common, Making};
 use crate::platform::Platform;
 use crate::progress::{Form, Progress};
 use crate::reference::Reference;
@@ -134,15 +134,15 @@ fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> 
 }
 
 /// SOURCE_DATE_EPOCH is reproducible-builds.org's: one time for everything that is made.
-fn authorship(making: Option<&args::Making>) -> Result<Authorship> {
-    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => Some(text.parse().map_err(|_| {
-            Error::new(Kind::Usage, format!("SOURCE_DATE_EPOCH: {text:?} is no number of seconds"))
-        })?),
-        Err(_) => None,
-    };
-    let (author, message) = making.map_or((None, None), |m| (m.by.clone(), m.message.clone()));
-    Ok(Authorship { author, message, epoch })
+fn source_date_epoch() -> Result<Option<u64>> {
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let wrong = |_| Error::new(Kind::Usage, format!("SOURCE_DATE_EPOCH: {text:?} is no number of seconds"));
+    text.parse().map(Some).map_err(wrong)
+}
+
+fn making_of(args: args::Making) -> Result<Making> {
+    let compression = Compression::parse(&args.compress)?;
+    Ok(Making { compression, author: args.by, message: args.message, epoch: source_date_epoch()? })
 }
 
 fn made(name: &Reference, image: Descriptor, as_json: bool) -> Result<()> {
@@ -199,20 +199,18 @@ fn dispatch(cli: Cli) -> Result<()> {
             into_file(output.as_deref(), |to| ops::save::save(&common, &images, to))
         }
         Command::Export { from, output } => {
-            let authorship = authorship(None)?;
-            into_file(output.as_deref(), |to| ops::export::export(&common, &from, to, &authorship))
+            let epoch = source_date_epoch()?;
+            into_file(output.as_deref(), |to| ops::export::export(&common, &from, to, epoch))
         }
         Command::Import { from, name, making, changes } => {
-            let (name, changes) = (Reference::parse(&name)?, changes.changes()?);
-            let (form, authorship) = (Compression::parse(&making.compress)?, authorship(Some(&making))?);
-            let image = ops::import::import(&common, &from, &name, form, &changes, &authorship)?;
+            let (name, changes, making) = (Reference::parse(&name)?, changes.changes()?, making_of(making)?);
+            let image = ops::import::import(&common, &from, &name, &changes, &making)?;
             made(&name, image, as_json)
         }
         Command::Commit { dir, name, mask, no_mask_volumes, making, changes } => {
             let name = Reference::parse(&name)?;
             let options = ops::commit::Options {
-                compression: Compression::parse(&making.compress)?,
-                authorship: authorship(Some(&making))?,
+                making: making_of(making)?,
                 changes: changes.changes()?,
                 mask,
                 mask_volumes: !no_mask_volumes,
@@ -221,13 +219,13 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Config { image, name, making, changes } => {
             let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
-            let (changes, authorship) = (changes.changes()?, authorship(Some(&making))?);
-            let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &authorship)?;
+            let (changes, making) = (changes.changes()?, making_of(making)?);
+            let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &making)?;
             made(&name, new, as_json)
         }
         Command::Insert { image, paths, replace, remove, name, making } => {
             let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
-            let (form, authorship) = (Compression::parse(&making.compress)?, authorship(Some(&making))?);
+            let making = making_of(making)?;
             let (change, path) = match (&paths[..], remove, replace) {
                 ([path], true, _) => (Change::Remove, path),
                 ([source, path], false, true) => (Change::Replace(source.into()), path),
@@ -239,11 +237,7 @@ fn dispatch(cli: Cli) -> Result<()> {
                 }
             };
             let from = Location::parse(&image);
-            made(
-                &name,
-                ops::insert::insert(&common, &from, &change, path, &name, form, &authorship)?,
-                as_json,
-            )
+            made(&name, ops::insert::insert(&common, &from, &change, path, &name, &making)?, as_json)
         }
         Command::Login { registry, username, password_stdin, settings } => {
             if !password_stdin && std::io::IsTerminal::is_terminal(&std::io::stdin()) {

@@ -29,6 +29,7 @@ use crate::archive::Archive;
 use crate::derive::Step;
 use crate::error::{Context, Error, Result};
 use crate::image::{Image, Source};
+use crate::layer::compression::Compression;
 use crate::layer::diff;
 use crate::layer::ids::Ids;
 use crate::layout::{Layout, REF_NAME};
@@ -66,9 +67,11 @@ impl Common {
     }
 }
 
-/// Who makes a new image, when and why.
-#[derive(Clone, Debug, Default)]
-pub struct Authorship {
+/// How a new image is made: by whom, when and why.
+#[derive(Clone, Debug)]
+pub struct Making {
+    /// Of a new layer.
+    pub compression: Compression,
     /// Into the history.
     pub author: Option<String>,
     /// Into the history.
@@ -77,7 +80,7 @@ pub struct Authorship {
     pub epoch: Option<u64>,
 }
 
-impl Authorship {
+impl Making {
     fn step(&self, created_by: &str) -> Step {
         let now = match self.epoch {
             Some(epoch) => UNIX_EPOCH + Duration::from_secs(epoch),

@@ -6,13 +6,12 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 
-use super::{Authorship, Common};
+use super::{Common, Making};
 use crate::bundle::record::Record;
 use crate::derive::{self, Changes};
 use crate::error::{Context, Result};
 use crate::image::Image;
 use crate::layer::apply::clean;
-use crate::layer::compression::Compression;
 use crate::layer::diff;
 use crate::layer::ids::Ids;
 use crate::manifest::Descriptor;
@@ -29,10 +28,8 @@ const RUNTIMES: [&[u8]; 3] = [b"proc", b"sys", b"dev"];
 /// How to commit.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Of the layer.
-    pub compression: Compression,
-    /// Who, when and why.
-    pub authorship: Authorship,
+    /// Of the new image.
+    pub making: Making,
     /// Of the configuration.
     pub changes: Changes,
     /// Paths that stay out.
@@ -47,14 +44,14 @@ pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) 
     let record = Record::read(dir)?;
     let base = Image::read(store.layout(), &record.image, &common.platform)
         .context("the bundle's own image is not in this store any more")?;
-    let layer = derive::layer(&store, options.compression, |archive| {
+    let layer = derive::layer(&store, options.making.compression, |archive| {
         let mut warn = |text: &str| common.progress.warn(text);
         let ids = &record.ids;
         let (uid, gid) = inside(ids);
         let mask = mask(&base, options);
         let ids = diff::Ids { uid: &uid, gid: &gid };
         let diff_options =
-            diff::Options { mask, epoch: options.authorship.epoch, ids, overlay: super::overlay_notes() };
+            diff::Options { mask, epoch: options.making.epoch, ids, overlay: super::overlay_notes() };
         if record.is_overlay() {
             let upper = tree::open_dir(CWD, dir.join("upper")).context("upper")?;
             let trees = record.layers.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<_>>>()?;
@@ -67,7 +64,7 @@ pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) 
         }
     });
     let layer = layer.with_context(|| dir.display().to_string())?;
-    let step = options.authorship.step(&format!("pintle-image commit {}", dir.display()));
+    let step = options.making.step(&format!("pintle-image commit {}", dir.display()));
     let changed = (layer.members > 0).then_some(&layer);
     let image =
         derive::image(&store, Some(&base), &common.platform, changed, &step, |c| options.changes.apply(c))?;

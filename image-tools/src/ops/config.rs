@@ -1,6 +1,6 @@
 //! `config`: another configuration for the same layers.
 
-use super::{Authorship, Common, find};
+use super::{Common, Making, find};
 use crate::derive::{self, Changes};
 use crate::error::Result;
 use crate::location::Location;
@@ -14,11 +14,11 @@ pub fn config(
     from: &Location,
     name: &Reference,
     changes: &Changes,
-    authorship: &Authorship,
+    making: &Making,
 ) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
-    let step = authorship.step("pintle-image config");
+    let step = making.step("pintle-image config");
     let image =
         derive::image(&store, Some(&found.image), &common.platform, None, &step, |c| changes.apply(c))?;
     store.name(&name.to_string(), &image)?;

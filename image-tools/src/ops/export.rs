@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Authorship, Common, find, mount};
+use super::{Common, find, mount};
 use crate::bundle::record::Record;
 use crate::error::{Context, Result};
 use crate::layer::diff;
@@ -14,8 +14,8 @@ use crate::overlay;
 use crate::store::Store;
 use crate::tree;
 
-/// Writes the tree of the image or bundle `from` to `to`.
-pub fn export(common: &Common, from: &str, to: &mut dyn Write, authorship: &Authorship) -> Result<()> {
+/// Writes the tree of the image or bundle `from` to `to`; no member is younger than `epoch`, in seconds since 1970.
+pub fn export(common: &Common, from: &str, to: &mut dyn Write, epoch: Option<u64>) -> Result<()> {
     let store = Store::open(&common.root)?;
     let bundle = Path::new(from);
     let tree = if bundle.join(crate::bundle::record::FILE).exists() {
@@ -27,7 +27,7 @@ pub fn export(common: &Common, from: &str, to: &mut dyn Write, authorship: &Auth
         overlay::stack(&trees, None)?
     };
     let mut archive = Archive::new(to);
-    let options = diff::Options { epoch: authorship.epoch, ..diff::Options::default() };
+    let options = diff::Options { epoch, ..diff::Options::default() };
     diff::plain(tree.as_fd(), &options, &mut archive, &mut |text| common.progress.warn(text))
         .context(from)?;
     archive.finish().map(drop)

@@ -8,11 +8,10 @@ use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::{Authorship, Common, find, mount};
+use super::{Common, Making, find, mount};
 use crate::derive;
 use crate::error::{Context, Error, Result};
 use crate::layer::apply::{self, Form, apply, clean};
-use crate::layer::compression::Compression;
 use crate::layer::diff;
 use crate::layer::member::{Kind, Member, Time};
 use crate::layer::write::Archive;
@@ -41,8 +40,7 @@ pub fn insert(
     change: &Change,
     path: &str,
     name: &Reference,
-    compression: Compression,
-    authorship: &Authorship,
+    making: &Making,
 ) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
@@ -57,17 +55,17 @@ pub fn insert(
     let at = clean(path.as_bytes());
     make(common, &tree, &at, change).with_context(|| path.to_owned())?;
     drop(tree);
-    let layer = derive::layer(&store, compression, |archive| {
+    let layer = derive::layer(&store, making.compression, |archive| {
         let lower = overlay::stack(&trees, None)?;
         let options = diff::Options {
-            epoch: authorship.epoch,
+            epoch: making.epoch,
             overlay: super::overlay_notes(),
             ..diff::Options::default()
         };
         let mut warn = |text: &str| common.progress.warn(text);
         diff::overlay(upper.as_fd(), Some(lower.as_fd()), &options, archive, &mut warn)
     })?;
-    let step = authorship.step(&format!("pintle-image insert {path}"));
+    let step = making.step(&format!("pintle-image insert {path}"));
     let changed = (layer.members > 0).then_some(&layer);
     let image = derive::image(&store, Some(&found.image), &common.platform, changed, &step, |_| Ok(()))?;
     store.name(&name.to_string(), &image)?;
