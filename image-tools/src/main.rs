@@ -1,3 +1,7 @@
-//! The command line's entry.
+//! The command line's entry: parse, run, report, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pintle_image::cli::run()
+}

@@ -163,6 +163,7 @@ impl Index {
 
 /// What a reference leads to.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Document {
     /// One image, or an artifact.
     Manifest(Manifest),

@@ -1,3 +1,6 @@
-//! The tests of pintle-image from outside, one binary: a file per subject.
+//! Tests from outside, each subject a module: one link instead of many.
 
+mod bundle;
 mod diff;
+mod registry;
+mod sandbox;

@@ -1,0 +1,54 @@
+//! `image.json` in a bundle: which image the bundle was made of, and how, for `commit` and `umount`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::layer::ids::Ids;
+use crate::manifest::{Descriptor, json, to_json};
+use crate::store::layers::Key;
+
+/// The record's name in the bundle.
+pub const FILE: &str = "image.json";
+
+/// What a bundle was made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// As it was asked for.
+    pub name: String,
+    /// The image's manifest.
+    pub image: Descriptor,
+    /// Of an overlay bundle: the layers below `upper`; of a flat one: none.
+    pub layers: Vec<Key>,
+    /// Owners on the disk.
+    #[serde(default)]
+    pub ids: Ids,
+}
+
+impl Record {
+    /// The record of a bundle.
+    pub fn read(bundle: &Path) -> Result<Self> {
+        let path = bundle.join(FILE);
+        match std::fs::read(&path) {
+            Ok(text) => json(&text).with_context(|| path.display().to_string()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::not_found(format!(
+                "{}: no bundle of pintle-image: {FILE} is not there",
+                bundle.display()
+            ))),
+            Err(e) => Err(e).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Writes it.
+    pub fn write(&self, bundle: &Path) -> Result<()> {
+        let path = bundle.join(FILE);
+        std::fs::write(&path, to_json(self)).with_context(|| path.display().to_string())
+    }
+
+    /// Whether changes are in `upper`.
+    pub fn is_overlay(&self) -> bool {
+        !self.layers.is_empty()
+    }
+}

@@ -1,0 +1,170 @@
+//! What an entry has besides its content: owner, extended attributes, mode, times, in this order. A change of owner clears setuid bits and
+//! capabilities (chown(2)), and writing clears them too, so they come after both; the time comes last.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, flistxattr,
+    fremovexattr, fsetxattr, futimens, openat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::{Form, Options};
+use crate::error::{Context, Error, Result};
+use crate::layer::member::{Kind, Member, Time};
+use crate::layer::read::show;
+
+/// They mean something on the machine where they were made only.
+const LEFT_OUT: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
+const CAPABILITY: &[u8] = b"security.capability";
+/// overlayfs's own; what an image has of them is escaped on its disk (since Linux 6.7 it undoes that).
+const OVERLAY: &[u8] = b"trusted.overlay.";
+
+pub(super) struct Attributes<'a> {
+    options: &'a Options,
+    warn: &'a mut dyn FnMut(String),
+    warned: HashSet<String>,
+}
+
+impl<'a> Attributes<'a> {
+    pub fn new(options: &'a Options, warn: &'a mut dyn FnMut(String)) -> Self {
+        Self { options, warn, warned: HashSet::new() }
+    }
+
+    /// Says something once.
+    pub fn warn(&mut self, text: &str) {
+        if self.warned.insert(text.to_owned()) {
+            (self.warn)(text.to_owned());
+        }
+    }
+
+    /// Of a file that was just written.
+    pub fn file(&mut self, file: &std::fs::File, member: &Member) -> Result<()> {
+        if let Some((uid, gid)) = self.owner(member)? {
+            fchown(file, Some(uid), Some(gid)).context("owner")?;
+        }
+        self.xattrs(member, |name, value| fsetxattr(file, name, value, XattrFlags::empty()))?;
+        fchmod(file, Mode::from_raw_mode(member.mode)).context("mode")?;
+        futimens(file, &timestamps(member.mtime)).context("time")
+    }
+
+    /// Of a directory; `had` ones lose the attributes that the layer doesn't give. Its time comes at the end of the layer.
+    pub fn directory(&mut self, dir: &impl AsFd, member: &Member, had: bool) -> Result<()> {
+        if let Some((uid, gid)) = self.owner(member)? {
+            fchown(dir, Some(uid), Some(gid)).context("owner")?;
+        }
+        if had {
+            self.clear_xattrs(dir.as_fd())?;
+        }
+        self.xattrs(member, |name, value| fsetxattr(dir, name, value, XattrFlags::empty()))?;
+        fchmod(dir, Mode::from_raw_mode(member.mode)).context("mode")
+    }
+
+    /// Of a link, pipe or device that was just made: nothing is opened but the name.
+    pub fn by_name(&mut self, dir: BorrowedFd<'_>, name: &CStr, member: &Member) -> Result<()> {
+        let node = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if let Some((uid, gid)) = self.owner(member)? {
+            chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).context("owner")?;
+        }
+        let itself = format!("/proc/self/fd/{}", node.as_raw_fd());
+        self.xattrs(member, |name, value| rustix::fs::setxattr(&itself, name, value, XattrFlags::empty()))?;
+        if !matches!(member.kind, Kind::Symlink(_)) {
+            rustix::fs::chmod(&itself, Mode::from_raw_mode(member.mode)).context("mode")?;
+        }
+        utimensat(dir, name, &timestamps(member.mtime), AtFlags::SYMLINK_NOFOLLOW).context("time")
+    }
+
+    /// None: whoever runs this owns everything.
+    fn owner(&self, member: &Member) -> Result<Option<(Uid, Gid)>> {
+        if self.options.squash {
+            return Ok(None);
+        }
+        let uid = self.options.ids.users.outside(member.uid).context("uid")?;
+        let gid = self.options.ids.groups.outside(member.gid).context("gid")?;
+        Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid))))
+    }
+
+    fn xattrs(
+        &mut self,
+        member: &Member,
+        set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        for (name, value) in &member.xattrs {
+            if LEFT_OUT.contains(&name.as_slice()) {
+                continue;
+            }
+            let escaped;
+            let on_disk = match name.strip_prefix(OVERLAY) {
+                Some(rest) if self.options.form == Form::Overlay => {
+                    escaped = [OVERLAY, b"overlay.", rest].concat();
+                    &escaped
+                }
+                _ => name,
+            };
+            let owned;
+            let value = match name.as_slice() {
+                CAPABILITY => {
+                    owned = self.capability(value)?;
+                    &owned
+                }
+                _ => value,
+            };
+            let shown = String::from_utf8_lossy(name);
+            match set(on_disk, value) {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP) => self.warn(&format!("this file system has no {shown}")),
+                Err(Errno::PERM) => self.warn(&format!("{shown} may not be set here")),
+                Err(e) => return Err(e).with_context(|| format!("extended attribute {}", show(name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// File capabilities of a mapped tree belong to the namespace of its root: version 3 names it (capabilities(7)).
+    fn capability(&self, value: &[u8]) -> Result<Vec<u8>> {
+        const VERSION_2: u8 = 2;
+        let root = self.options.ids.users.outside(0).unwrap_or(0);
+        if root == 0 || value.len() != 20 || value[3] != VERSION_2 {
+            return Ok(value.to_vec());
+        }
+        let mut namespaced = value.to_vec();
+        namespaced[3] = 3;
+        namespaced.extend_from_slice(&root.to_le_bytes());
+        Ok(namespaced)
+    }
+
+    fn clear_xattrs(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
+        let size = match flistxattr(dir, &mut [0u8; 0][..]) {
+            Ok(size) => size,
+            Err(Errno::OPNOTSUPP) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        if size == 0 {
+            return Ok(());
+        }
+        let mut list = vec![0u8; size];
+        let size = flistxattr(dir, &mut list[..])?;
+        for name in list[..size].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+            let machines =
+                LEFT_OUT.contains(&name) || self.options.form == Form::Overlay && name.starts_with(OVERLAY);
+            if machines {
+                continue;
+            }
+            match fremovexattr(dir, name) {
+                Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
+                Err(e) => {
+                    return Err(Error::from(e)).with_context(|| format!("extended attribute {}", show(name)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Last access is set to last change: archives seldom tell it.
+pub(super) fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanoseconds) };
+    Timestamps { last_access: time, last_modification: time }
+}

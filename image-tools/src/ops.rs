@@ -1,0 +1,125 @@
+//! The verbs, one a file, each told top to bottom; and what they all are given. What a verb finds out it returns; only `cli` prints it.
+
+pub mod bundle;
+pub mod fsck;
+pub mod gc;
+pub mod history;
+pub mod inspect;
+pub mod load;
+pub mod ls;
+pub mod mount;
+pub mod rm;
+pub mod tag;
+pub mod umount;
+pub mod unpack;
+
+use std::path::{Path, PathBuf};
+
+use crate::archive::Archive;
+use crate::error::{Context, Error, Result};
+use crate::image::{Image, Source};
+use crate::layout::{Layout, REF_NAME};
+use crate::location::Location;
+use crate::manifest::Descriptor;
+use crate::pipeline::Transfer;
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::reference::Reference;
+use crate::store::Store;
+
+/// What every verb may need.
+pub struct Common {
+    /// The store's folder.
+    pub root: PathBuf,
+    /// Which of an index's images.
+    pub platform: Platform,
+    /// Layers worked on at once.
+    pub jobs: usize,
+    /// The largest uncompressed layer, in bytes; none: by the size of its blob.
+    pub limit: Option<u64>,
+    /// Every owner becomes the caller.
+    pub squash: bool,
+    /// Who is told.
+    pub progress: Progress,
+}
+
+impl Common {
+    fn transfer<'a>(&'a self, store: &'a Store, source: &'a dyn Source, image: &'a Image) -> Transfer<'a> {
+        let (jobs, limit, squash, progress) = (self.jobs, self.limit, self.squash, &self.progress);
+        Transfer { store, source, image, jobs, limit, squash, progress }
+    }
+}
+
+/// An image that a [`Location`] leads to: its documents, where its blobs are, and under which name the store is to keep it.
+pub struct Found<'a> {
+    /// Where documents and blobs are.
+    pub source: Box<dyn Source + 'a>,
+    /// The image.
+    pub image: Image,
+    /// For the store; none where the place told none.
+    pub name: Option<String>,
+}
+
+/// Opens what a person named.
+fn find<'a>(common: &Common, store: &'a Store, from: &Location) -> Result<Found<'a>> {
+    match from {
+        Location::Store(word) => {
+            let top = store.find(word)?;
+            let image = Image::read(store.layout(), &top, &common.platform).with_context(|| word.clone())?;
+            Ok(Found {
+                source: Box::new(store.layout()),
+                image,
+                name: top.annotation(REF_NAME).map(str::to_owned),
+            })
+        }
+        Location::Oci(path, name) => {
+            let layout = Layout::open(path)?;
+            let top = layout.find(name.as_deref())?;
+            outside(common, Box::new(layout), &top, &path.display().to_string())
+        }
+        Location::Archive(path, name) => {
+            let archive = open_archive(store, path)?;
+            let place = path.display().to_string();
+            let top = choose(archive.images(), name.as_deref()).with_context(|| place.clone())?;
+            outside(common, Box::new(archive), &top, &place)
+        }
+    }
+}
+
+fn outside<'a>(
+    common: &Common,
+    source: Box<dyn Source + 'a>,
+    top: &Descriptor,
+    place: &str,
+) -> Result<Found<'a>> {
+    let image = Image::read(source.as_ref(), top, &common.platform).with_context(|| place.to_owned())?;
+    Ok(Found { source, image, name: top.annotation(REF_NAME).map(str::to_owned) })
+}
+
+fn open_archive(store: &Store, path: &Path) -> Result<Archive> {
+    let temporary = store.temporary()?;
+    let file = temporary.file("archive")?;
+    // The file stays as long as it is open; its name may go.
+    Archive::open(path, &file)
+}
+
+/// The one image of this name, or, without a name, the only one.
+fn choose(images: &[Descriptor], name: Option<&str>) -> Result<Descriptor> {
+    let full = name.and_then(|n| Reference::parse(n).ok()).map(|r| r.to_string());
+    let is = |d: &&Descriptor| {
+        name.is_none()
+            || d.annotation(REF_NAME) == name
+            || full.is_some() && d.annotation(REF_NAME) == full.as_deref()
+    };
+    let mut found: Vec<&Descriptor> = images.iter().filter(is).collect();
+    found.dedup_by_key(|d| &d.digest);
+    match (found[..].first(), found.len(), name) {
+        (Some(one), 1, _) => Ok((*one).clone()),
+        (None, _, None) => Err(Error::not_found("no image in it")),
+        (None, _, Some(name)) => Err(Error::not_found(format!("no image {name:?} in it"))),
+        _ => {
+            let names: Vec<&str> = found.iter().filter_map(|d| d.annotation(REF_NAME)).collect();
+            Err(Error::not_found(format!("which image: {}", names.join(", "))))
+        }
+    }
+}

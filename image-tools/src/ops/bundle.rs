@@ -1,0 +1,130 @@
+//! `bundle`: a bundle that a runtime starts at once. Its rootfs is an overlay mount of the image's layers; what the container changes lands in
+//! `upper`, from where `commit` takes it. Called again for the same image, after the machine's restart say, it mounts it again with its
+//! changes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::io::Errno;
+
+use super::mount::layers;
+use super::{Common, Found, find};
+use crate::bundle::{self, record::Record};
+use crate::error::{Context, Error, Result};
+use crate::location::Location;
+use crate::overlay::{self, Upper};
+use crate::store::Store;
+use crate::store::layers::Key;
+use crate::store::leases::Lease;
+use crate::tree;
+
+/// How to bundle.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Changes are lost with the machine's power: faster, for what is thrown away anyway.
+    pub volatile: bool,
+    /// How config.json differs from the image's wishes.
+    pub config: bundle::Options,
+}
+
+/// Makes a bundle of the image that `from` names in `dir`, which is not there yet, empty, or an earlier bundle of the same image.
+pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
+    let store = Store::open(&common.root)?;
+    let found = find(common, &store, from)?;
+    let (keys, trees) = layers(common, &store, &found)?;
+    let place = || dir.display().to_string();
+    let is_new = prepare_dir(dir, &found).with_context(place)?;
+    let dir = dir.canonicalize().with_context(place)?;
+    let made = mount(&store, &found, &dir, keys, &trees, options.volatile).and_then(|root| match is_new {
+        true => describe(common, &found, &root, &dir, options),
+        false => Ok(()),
+    });
+    if made.is_err() && is_new {
+        overlay::detach(&dir.join("rootfs"))?;
+        clear(&dir)?;
+        store.end_lease(&dir)?;
+    }
+    made
+}
+
+/// True for a new one.
+fn prepare_dir(dir: &Path, found: &Found<'_>) -> Result<bool> {
+    match std::fs::DirBuilder::new().recursive(false).create(dir) {
+        Ok(()) => return Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(e.into()),
+    }
+    if std::fs::read_dir(dir)?.next().is_none() {
+        return Ok(true);
+    }
+    let record = Record::read(dir)?;
+    if record.image.digest != found.image.descriptor.digest {
+        return Err(Error::other(format!("a bundle of another image, {}", record.name)));
+    }
+    if !record.is_overlay() {
+        return Err(Error::other("a flat bundle, made by unpack"));
+    }
+    if is_mounted(&dir.join("rootfs"))? {
+        return Err(Error::other("mounted already"));
+    }
+    Ok(false)
+}
+
+fn is_mounted(dir: &Path) -> Result<bool> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    let stat = rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
+    Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+}
+
+/// Mounts the tree on `rootfs`; the lease and the record come first, so that nobody collects what is about to be used.
+fn mount(
+    store: &Store,
+    found: &Found<'_>,
+    dir: &Path,
+    keys: Vec<Key>,
+    trees: &[OwnedFd],
+    volatile: bool,
+) -> Result<OwnedFd> {
+    let (image, ids) = (found.image.descriptor.clone(), crate::layer::ids::Ids::default());
+    Record { name: found.name.clone().unwrap_or_default(), image: image.clone(), layers: keys.clone(), ids }
+        .write(dir)?;
+    store.lease(&Lease { dir: dir.to_owned(), image, layers: keys, boot: None })?;
+    let bundle = tree::open_dir(CWD, dir)?;
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    let upper = make_or_open(&bundle, "upper")?;
+    if let Some(top) = trees.last() {
+        crate::pipeline::copy_root(top, &upper)?;
+    }
+    match mkdirat(&bundle, "rootfs", Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e).context("rootfs"),
+    }
+    // overlayfs marks the work directory of a volatile mount, so that it is never used again.
+    let work = make_or_open(&bundle, "work")?;
+    tree::clear(work.as_fd(), &tree::Nothing)?;
+    let root = overlay::stack(trees, Some(&Upper { upper: upper.as_fd(), work: work.as_fd(), volatile }))?;
+    overlay::attach(&root, &dir.join("rootfs"))?;
+    Ok(root)
+}
+
+fn make_or_open(bundle: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    match mkdirat(bundle, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(e).context(name),
+    }
+    tree::open_dir(bundle, name).context(name)
+}
+
+fn describe(common: &Common, found: &Found<'_>, root: &OwnedFd, dir: &Path, options: &Options) -> Result<()> {
+    bundle::prepare(&found.image.config, root.as_fd(), &options.config)?;
+    let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &options.config)?;
+    converted.warnings.iter().for_each(|text| common.progress.warn(text));
+    std::fs::write(dir.join("config.json"), &converted.json).context("config.json")
+}
+
+/// A failed bundle leaves an empty directory, as it may have found one.
+fn clear(dir: &Path) -> Result<()> {
+    let fd = tree::open_dir(CWD, dir)?;
+    tree::clear(fd.as_fd(), &tree::Nothing)
+}

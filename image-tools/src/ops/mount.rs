@@ -1,0 +1,51 @@
+//! `mount`: an image's tree on a directory, read-only, without a copy.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::{Common, Found, find};
+use crate::error::{Context, Result};
+use crate::location::Location;
+use crate::overlay;
+use crate::store::Store;
+use crate::store::layers::Key;
+use crate::store::leases::{Lease, boot_id};
+
+/// Mounts the image that `from` names on the directory `dir`, which is made if it is not there.
+pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
+    let store = Store::open(&common.root)?;
+    let found = find(common, &store, from)?;
+    let (keys, trees) = layers(common, &store, &found)?;
+    let mount = overlay::stack(&trees, None)?;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    store.lease(&Lease {
+        dir: dir.clone(),
+        image: found.image.descriptor.clone(),
+        layers: keys,
+        boot: Some(boot_id()),
+    })?;
+    let attached = overlay::attach(&mount, &dir);
+    if attached.is_err() {
+        store.end_lease(&dir)?;
+    }
+    attached
+}
+
+/// An image's layers, applied now where they are not yet, and their open trees, base first.
+pub(super) fn layers(common: &Common, store: &Store, found: &Found<'_>) -> Result<(Vec<Key>, Vec<OwnedFd>)> {
+    let chain = found.image.chain_ids();
+    let ready: Result<Vec<Option<Key>>> = found
+        .image
+        .diff_ids()
+        .iter()
+        .zip(&chain)
+        .map(|(diff_id, chain_id)| store.applied(diff_id, chain_id))
+        .collect();
+    let keys = match ready?.into_iter().collect::<Option<Vec<Key>>>() {
+        Some(keys) => keys,
+        None => common.transfer(store, found.source.as_ref(), &found.image).into_store()?,
+    };
+    let trees = keys.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<OwnedFd>>>()?;
+    Ok((keys, trees))
+}

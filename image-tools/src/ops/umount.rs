@@ -1,0 +1,44 @@
+//! `umount`: takes the mount of `mount` or `bundle` away; with `delete` the bundle, too, and all that was changed in it.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::Common;
+use crate::bundle::record::FILE;
+use crate::error::{Context, Error, Result};
+use crate::overlay;
+use crate::store::Store;
+use crate::tree;
+
+/// Unmounts `dir`, a directory that an image is mounted on, or a bundle.
+pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
+    let store = Store::open(&common.root)?;
+    let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    let is_bundle = dir.join(FILE).exists();
+    let mountpoint = if is_bundle { dir.join("rootfs") } else { dir.clone() };
+    let was_mounted = overlay::detach(&mountpoint)?;
+    if !is_bundle {
+        if !was_mounted && store.lease_of(&dir)?.is_none() {
+            return Err(Error::not_found(format!(
+                "{}: nothing of pintle-image is mounted there",
+                dir.display()
+            )));
+        }
+        return store.end_lease(&dir);
+    }
+    if delete {
+        remove_bundle(&dir)?;
+        store.end_lease(&dir)?;
+    }
+    Ok(())
+}
+
+fn remove_bundle(dir: &Path) -> Result<()> {
+    let place = || dir.display().to_string();
+    let parent = dir.parent().ok_or_else(|| Error::other("the root is no bundle"))?;
+    let name = CString::new(dir.file_name().map(OsStrExt::as_bytes).unwrap_or_default())
+        .map_err(|_| Error::other("a name with a NUL"))?;
+    let parent = tree::open_dir(rustix::fs::CWD, parent).with_context(place)?;
+    tree::remove(&parent, &name).with_context(place)
+}

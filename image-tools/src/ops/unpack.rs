@@ -1,0 +1,146 @@
+//! `unpack`: a flat bundle, with all layers in one ordinary directory.
+//!
+//! It is made beside its place and moved there when it is whole. A killed command leaves `.NAME.partial`, which the next one removes.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+
+use super::{Common, find};
+use crate::bundle::{self, record::Record};
+use crate::error::{Context, Error, Result};
+use crate::layer::ids::Ids;
+use crate::location::Location;
+use crate::reference::Reference;
+use crate::store::Store;
+use crate::tree;
+
+/// How to unpack.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Nothing but the tree: no config.json, no folder around it.
+    pub rootfs_only: bool,
+    /// Owners on the disk.
+    pub ids: Ids,
+    /// How config.json differs from the image's wishes.
+    pub config: bundle::Options,
+}
+
+/// Unpacks the image that `from` names into the directory `dir`, which is not there yet or empty.
+pub fn unpack(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
+    let place = Place::claim(dir)?;
+    let store = Store::open(&common.root)?;
+    let found = find(common, &store, from)?;
+    let (target, root) = place.begin(options.rootfs_only)?;
+    let made = common
+        .transfer(&store, found.source.as_ref(), &found.image)
+        .unpack(root.as_fd(), &options.ids)
+        .and_then(|()| match options.rootfs_only {
+            true => Ok(()),
+            false => describe(common, &found, &root, &target, options),
+        })
+        .and_then(|()| keep_name(&store, from, &found))
+        .and_then(|()| place.finish());
+    if made.is_err() {
+        place.abandon()?;
+    }
+    made
+}
+
+fn describe(
+    common: &Common,
+    found: &super::Found<'_>,
+    root: &impl AsFd,
+    target: &Path,
+    options: &Options,
+) -> Result<()> {
+    bundle::prepare(&found.image.config, root.as_fd(), &options.config)?;
+    let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &options.config)?;
+    converted.warnings.iter().for_each(|text| common.progress.warn(text));
+    std::fs::write(target.join("config.json"), &converted.json).context("config.json")?;
+    Record {
+        name: found.name.clone().unwrap_or_default(),
+        image: found.image.descriptor.clone(),
+        layers: Vec::new(),
+        ids: options.ids.clone(),
+    }
+    .write(target)
+}
+
+/// What came from outside is in the store now; it keeps the name that it had there.
+fn keep_name(store: &Store, from: &Location, found: &super::Found<'_>) -> Result<()> {
+    match (from, &found.name) {
+        (Location::Store(_), _) => Ok(()),
+        (_, Some(name)) => {
+            let name = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.to_string());
+            store.name(&name, &found.image.descriptor)
+        }
+        (_, None) => store.name(found.image.descriptor.digest.as_str(), &found.image.descriptor),
+    }
+}
+
+/// Where the bundle will be, and the folder beside it where it is made. The folder's lock tells the living from the dead.
+struct Place {
+    dir: PathBuf,
+    partial: PathBuf,
+    lock: File,
+}
+
+impl Place {
+    fn claim(dir: &Path) -> Result<Self> {
+        let shown = dir.display();
+        let name =
+            dir.file_name().ok_or_else(|| Error::other(format!("{shown}: no name for a directory")))?;
+        match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::other(format!("{shown}: not empty"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).context(shown),
+        }
+        let partial = dir.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+        let shown = partial.display();
+        loop {
+            match std::fs::create_dir(&partial) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e).context(shown),
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let lock = File::from(openat(CWD, &partial, flags, Mode::empty()).context(&shown)?);
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Err(Error::other(format!("{shown}: another command is at work there")));
+            }
+            // Whoever had the lock may have moved the folder to its place meanwhile.
+            let ours = rustix::fs::fstat(&lock)?.st_ino;
+            if rustix::fs::stat(&partial).is_ok_and(|there| there.st_ino == ours) {
+                tree::clear(lock.as_fd(), &tree::Nothing).context(&shown)?;
+                return Ok(Self { dir: dir.to_owned(), partial, lock });
+            }
+        }
+    }
+
+    /// The bundle's folder and the tree's root.
+    fn begin(&self, rootfs_only: bool) -> Result<(PathBuf, std::os::fd::OwnedFd)> {
+        let root = tree::make_root(&self.lock, if rootfs_only { "tree" } else { "rootfs" })?;
+        Ok((self.partial.clone(), root))
+    }
+
+    fn finish(&self) -> Result<()> {
+        let place = || self.dir.display().to_string();
+        let tree = self.partial.join("tree");
+        if tree.exists() {
+            std::fs::rename(tree, &self.dir).with_context(place)?;
+            return std::fs::remove_dir(&self.partial).with_context(place);
+        }
+        std::fs::set_permissions(&self.partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .with_context(place)?;
+        std::fs::rename(&self.partial, &self.dir).with_context(place)
+    }
+
+    fn abandon(&self) -> Result<()> {
+        tree::clear(self.lock.as_fd(), &tree::Nothing)?;
+        std::fs::remove_dir(&self.partial).with_context(|| self.partial.display().to_string())
+    }
+}

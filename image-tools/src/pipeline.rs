@@ -1,0 +1,346 @@
+//! An image's layers on their way: fetched, verified, decompressed, applied, each step beside the others and every layer beside
+//! the next. A fetching thread only ever waits for its source, so a slow tree never holds a lock that another command waits for.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::image::{Image, Source};
+use crate::layer::apply::{self, Applied, Form, Options, apply};
+use crate::layer::ids::Ids;
+use crate::layer::stream::{self, Uncompressed};
+use crate::manifest::Descriptor;
+use crate::overlay;
+use crate::progress::{Progress, Task};
+use crate::store::arrival::Arrival;
+use crate::store::layers::{Key, Record};
+use crate::store::{Store, Temporary};
+
+/// One image's way into a store or onto a tree.
+pub struct Transfer<'a> {
+    /// Where blobs are kept.
+    pub store: &'a Store,
+    /// Where they come from if the store has them not.
+    pub source: &'a dyn Source,
+    /// The image.
+    pub image: &'a Image,
+    /// Layers worked on at once.
+    pub jobs: usize,
+    /// The largest archive, in bytes; none: by the size of its blob.
+    pub limit: Option<u64>,
+    /// Every owner is the caller.
+    pub squash: bool,
+    /// Who is told.
+    pub progress: &'a Progress,
+}
+
+/// One layer of it.
+struct Layer<'a> {
+    descriptor: &'a Descriptor,
+    diff_id: &'a Digest,
+    chain_id: Digest,
+    index: usize,
+}
+
+impl<'a> Transfer<'a> {
+    fn layers(&self) -> Vec<Layer<'a>> {
+        let image = self.image;
+        let ids = image.diff_ids().iter().zip(image.chain_ids());
+        let layers = image.manifest.layers.iter().zip(ids).enumerate();
+        layers
+            .map(|(index, (descriptor, (diff_id, chain_id)))| Layer { descriptor, diff_id, chain_id, index })
+            .collect()
+    }
+
+    fn limit(&self, layer: &Layer<'_>) -> u64 {
+        stream::limit(layer.descriptor.size, self.limit)
+    }
+
+    /// Brings all layers into the store, as blobs and applied, and the documents last: then the image is whole.
+    pub fn into_store(&self) -> Result<Vec<Key>> {
+        let keys = self.apply_layers()?;
+        self.keep_documents()?;
+        Ok(keys)
+    }
+
+    /// Brings the blobs alone.
+    pub fn blobs_into_store(&self) -> Result<()> {
+        let descriptors = distinct(&self.image.manifest.layers);
+        in_parallel(self.jobs, &descriptors, |descriptor| {
+            let task = self.progress.blob(&descriptor.digest, descriptor.size);
+            let arrival = Arrival::new(self.store, descriptor);
+            arrival.fetch(self.source, &|n| task.advance(n))?;
+            task.done("fetched");
+            Ok(())
+        })?;
+        self.keep_documents()
+    }
+
+    fn keep_documents(&self) -> Result<()> {
+        self.store.keep(self.image.id(), &self.image.config_bytes)?;
+        self.store.keep(&self.image.descriptor.digest, &self.image.manifest_bytes)
+    }
+
+    /// Applies all layers to one tree, in their order; what is fetched and decompressed runs ahead.
+    pub fn unpack(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<()> {
+        let layers = self.layers();
+        let descriptors = distinct(&self.image.manifest.layers);
+        let arrivals: BTreeMap<&Digest, Arrival<'_>> =
+            descriptors.iter().map(|d| (&d.digest, Arrival::new(self.store, d))).collect();
+        let tasks: BTreeMap<&Digest, Task<'_>> =
+            descriptors.iter().map(|d| (&d.digest, self.progress.blob(&d.digest, d.size))).collect();
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.min(descriptors.len()) {
+                scope.spawn(|| {
+                    while let Some(descriptor) = descriptors.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let task = &tasks[&descriptor.digest];
+                        // Its reader tells of an error.
+                        if arrivals[&descriptor.digest].fetch(self.source, &|n| task.advance(n)).is_err() {
+                            next.store(usize::MAX / 2, Ordering::Relaxed);
+                        }
+                    }
+                    // Nobody else will begin what an error left out.
+                    for arrival in
+                        arrivals.values().filter(|_| next.load(Ordering::Relaxed) >= usize::MAX / 2)
+                    {
+                        arrival.give_up();
+                    }
+                });
+            }
+            let mut ahead = std::collections::VecDeque::new();
+            let mut coming = layers.iter();
+            let mut result = Ok(());
+            for layer in &layers {
+                while ahead.len() < self.jobs.max(2)
+                    && let Some(layer) = coming.next()
+                {
+                    let source = arrivals[&layer.descriptor.digest].reader();
+                    ahead.push_back(stream::spawn(scope, source, layer.diff_id, self.limit(layer)));
+                }
+                let archive = ahead.pop_front().expect("as many as there are layers");
+                let options = Options {
+                    form: Form::Flat,
+                    base: layer.index == 0,
+                    ids: ids.clone(),
+                    squash: self.squash,
+                    limit: self.limit(layer),
+                };
+                result = self.apply_archive(layer, archive, root, &options).map(drop);
+                if result.is_err() {
+                    next.store(usize::MAX / 2, Ordering::Relaxed);
+                    arrivals.values().for_each(Arrival::give_up);
+                    break;
+                }
+                tasks[&layer.descriptor.digest].done("applied");
+            }
+            result
+        })?;
+        self.keep_documents()
+    }
+
+    /// Applies every layer that the store has not yet, for overlayfs. All are made beside each other, in `tmp/`; then, from the base up,
+    /// each gets what only its parents know, and its name.
+    fn apply_layers(&self) -> Result<Vec<Key>> {
+        let layers = self.layers();
+        let mut keys: Vec<Option<Key>> = Vec::new();
+        for layer in &layers {
+            keys.push(self.store.applied(layer.diff_id, &layer.chain_id)?);
+        }
+        let mut missing: Vec<&Layer<'_>> = layers.iter().filter(|l| keys[l.index].is_none()).collect();
+        // The largest first: it decides when all are done.
+        missing.sort_by_key(|l| std::cmp::Reverse(l.descriptor.size));
+        let made: Mutex<BTreeMap<usize, Made<'_>>> = Mutex::default();
+        in_parallel(self.jobs, &missing, |layer| {
+            let layer_made = self.make(layer)?;
+            made.lock().expect("no thread panics with it").insert(layer.index, layer_made);
+            Ok(())
+        })?;
+        // A layer may be applied already and its blob gone; then the image is not whole yet.
+        for layer in layers.iter().filter(|l| keys[l.index].is_some()) {
+            if self.store.blob(layer.descriptor)?.is_none() {
+                self.fetch_only(layer)?;
+            }
+        }
+        let mut made = made.into_inner().expect("no thread panics with it");
+        let mut trees: Vec<OwnedFd> = Vec::new();
+        let mut ready = Vec::new();
+        for layer in &layers {
+            let Some(mut one) = made.remove(&layer.index) else {
+                trees.push(self.store.layer_tree(keys[layer.index].as_ref().expect("applied before"))?);
+                continue;
+            };
+            if one.applied.needs_parents {
+                one = self.make_on(layer, &trees)?;
+            } else if !one.applied.whiteouts.is_empty() {
+                let below = if trees.is_empty() { None } else { Some(overlay::stack(&trees, None)?) };
+                let tree = one.temporary.open("fs")?;
+                apply::settle(tree.as_fd(), &one.applied, below.as_ref().map(AsFd::as_fd))?;
+            }
+            trees.push(one.temporary.open("fs")?);
+            ready.push((layer, one));
+        }
+        if !ready.is_empty() {
+            self.store.sync()?;
+        }
+        for (layer, one) in ready {
+            let key =
+                if one.applied.refers { Key::chain(&layer.chain_id) } else { Key::alone(layer.diff_id) };
+            self.store.publish_layer(one.temporary, &key, &one.record)?;
+            keys[layer.index] = Some(key);
+        }
+        Ok(keys.into_iter().flatten().collect())
+    }
+
+    fn fetch_only(&self, layer: &Layer<'_>) -> Result<()> {
+        let task = self.progress.blob(&layer.descriptor.digest, layer.descriptor.size);
+        let arrival = Arrival::new(self.store, layer.descriptor);
+        arrival.fetch(self.source, &|n| task.advance(n))?;
+        task.done("fetched");
+        Ok(())
+    }
+
+    /// Applies one layer alone.
+    fn make(&self, layer: &Layer<'_>) -> Result<Made<'a>> {
+        let temporary = self.store.temporary()?;
+        let tree = temporary.make("fs")?;
+        let options = self.overlay_options(layer, Form::Overlay);
+        let (applied, size) = self.apply_one(layer, tree.as_fd(), &options)?;
+        Ok(Made { temporary, record: record(layer, &applied, size), applied })
+    }
+
+    /// Applies one layer on those below it, through overlayfs, which copies up what the layer only refers to.
+    fn make_on(&self, layer: &Layer<'_>, below: &[OwnedFd]) -> Result<Made<'a>> {
+        let temporary = self.store.temporary()?;
+        let (upper, work) = (temporary.make("fs")?, temporary.make("work")?);
+        // The root's own attributes are the parents', until the layer says others.
+        if let Some(parent) = below.last() {
+            copy_root(parent, &upper)?;
+        }
+        let top = overlay::Upper { upper: upper.as_fd(), work: work.as_fd(), volatile: false };
+        let mount = overlay::stack(below, Some(&top))?;
+        let options = self.overlay_options(layer, Form::Flat);
+        let (mut applied, size) = self.apply_one(layer, mount.as_fd(), &options)?;
+        applied.refers = true;
+        drop(mount);
+        temporary.remove("work")?;
+        Ok(Made { temporary, record: record(layer, &applied, size), applied })
+    }
+
+    fn overlay_options(&self, layer: &Layer<'_>, form: Form) -> Options {
+        let (base, limit) = (layer.index == 0, self.limit(layer));
+        Options { form, base, ids: Ids::default(), squash: self.squash, limit }
+    }
+
+    /// Fetches, decompresses and applies one layer: three threads.
+    fn apply_one(
+        &self,
+        layer: &Layer<'_>,
+        root: BorrowedFd<'_>,
+        options: &Options,
+    ) -> Result<(Applied, u64)> {
+        let task = self.progress.blob(&layer.descriptor.digest, layer.descriptor.size);
+        let arrival = Arrival::new(self.store, layer.descriptor);
+        let result = thread::scope(|scope| {
+            // Its reader tells of an error.
+            let fetched = scope.spawn(|| arrival.fetch(self.source, &|n| task.advance(n)));
+            let archive = stream::spawn(scope, arrival.reader(), layer.diff_id, self.limit(layer));
+            let applied = self.apply_archive(layer, archive, root, options);
+            if applied.is_err() {
+                arrival.give_up();
+            }
+            // The blob is wanted whole even where applying it stopped early.
+            let fetched =
+                fetched.join().unwrap_or_else(|_| Err(Error::other("the fetching thread panicked")));
+            let applied = applied?;
+            fetched.map(|()| applied)
+        })?;
+        task.done("applied");
+        Ok(result)
+    }
+
+    fn apply_archive(
+        &self,
+        layer: &Layer<'_>,
+        archive: Uncompressed,
+        root: BorrowedFd<'_>,
+        options: &Options,
+    ) -> Result<(Applied, u64)> {
+        let place = || format!("layer {} ({})", layer.index + 1, layer.descriptor.digest.short());
+        let mut warn = |text: String| self.progress.warn(&format!("{}: {text}", place()));
+        let (applied, mut archive) = apply(archive, root, options, &mut warn).with_context(place)?;
+        if !applied.needs_parents {
+            // What follows the archive's end belongs to its digest.
+            while !archive.fill_buf()?.is_empty() {
+                let n = archive.fill_buf()?.len();
+                archive.consume(n);
+            }
+        }
+        let size = archive.taken();
+        if !applied.needs_parents {
+            archive.finish().with_context(place)?;
+        }
+        Ok((applied, size))
+    }
+}
+
+/// A layer applied in `tmp/`.
+struct Made<'a> {
+    temporary: Temporary<'a>,
+    applied: Applied,
+    record: Record,
+}
+
+fn record(layer: &Layer<'_>, applied: &Applied, size: u64) -> Record {
+    Record { diff_id: layer.diff_id.clone(), size, members: applied.members }
+}
+
+/// An overlay's root shows the upper's attributes; they are to be those of what is below.
+pub(crate) fn copy_root(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens};
+    let stat = fstat(from)?;
+    fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
+    Ok(futimens(to, &Timestamps { last_access: time, last_modification: time })?)
+}
+
+/// Each blob once: images may have the same layer twice.
+fn distinct(descriptors: &[Descriptor]) -> Vec<&Descriptor> {
+    let mut found: Vec<&Descriptor> = Vec::new();
+    for descriptor in descriptors {
+        if !found.iter().any(|had| had.digest == descriptor.digest) {
+            found.push(descriptor);
+        }
+    }
+    found
+}
+
+/// Does `work` for every item, `jobs` at a time. The first error is the one that is told, and nothing is begun after it.
+fn in_parallel<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Error>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..jobs.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(e) = work(item) {
+                        next.store(usize::MAX / 2, Ordering::Relaxed);
+                        failed.lock().expect("no thread panics with it").get_or_insert(e);
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
+}
+
+/// Copies a reader to nowhere: for streams that are checked at their end.
+pub fn exhaust(mut reader: impl Read) -> Result<()> {
+    std::io::copy(&mut reader, &mut std::io::sink()).map(drop).context("read")
+}

@@ -1,0 +1,97 @@
+//! Applied layers, ready to be stacked. One that says nothing about what is below it is kept under its own digest and shared by every image
+//! that has it; another one under its chain ID, which names all below it, too.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, Temporary};
+use crate::digest::Digest;
+use crate::error::{Context, Result};
+use crate::manifest::{json, to_json};
+use crate::tree;
+
+/// What `layer.json` tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Of the archive, uncompressed.
+    pub diff_id: Digest,
+    /// Of the archive, uncompressed, in bytes.
+    pub size: u64,
+    /// Members of the archive.
+    pub members: u64,
+}
+
+/// An applied layer's folder in `layers/`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key(String);
+
+impl Key {
+    /// Of a layer that is the same in every image, by its diff ID.
+    pub fn alone(diff_id: &Digest) -> Self {
+        Self(format!("alone-{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+    }
+
+    /// Of a layer that depends on what is below it, by its chain ID.
+    pub fn chain(chain_id: &Digest) -> Self {
+        Self(format!("chain-{}-{}", chain_id.algorithm().name(), chain_id.hex()))
+    }
+
+    /// The folder's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Store {
+    /// Where an applied layer is, if it is: looked for under both of its names.
+    pub fn applied(&self, diff_id: &Digest, chain_id: &Digest) -> Result<Option<Key>> {
+        for key in [Key::chain(chain_id), Key::alone(diff_id)] {
+            if self.layer_record(&key)?.is_some() {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of an applied layer.
+    pub fn layer_record(&self, key: &Key) -> Result<Option<Record>> {
+        let name = format!("layers/{}/layer.json", key.0);
+        match self.layout().small(&name, 4096)? {
+            Some(text) => json(&text).context(name).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The tree of an applied layer.
+    pub fn layer_tree(&self, key: &Key) -> Result<OwnedFd> {
+        let name = format!("layers/{}/fs", key.0);
+        tree::open_dir(self.layout().dir(), &name).context(name)
+    }
+
+    /// Gives a layer that was applied in `temporary`, as `fs`, its name.
+    pub fn publish_layer(&self, temporary: Temporary<'_>, key: &Key, record: &Record) -> Result<()> {
+        std::io::Write::write_all(&mut temporary.file("layer.json")?, &to_json(record))?;
+        let name = format!("layers/{}", key.0);
+        // Another process may have been faster: the same layer.
+        temporary.publish(&name).map(drop)
+    }
+
+    /// Removes an applied layer: out of sight at once, then bit by bit.
+    pub fn remove_layer(&self, key: &str) -> Result<()> {
+        let temporary = self.temporary()?;
+        let root = self.layout().dir();
+        match rustix::fs::renameat(root, format!("layers/{key}"), temporary.dir(), "layer") {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).with_context(|| format!("layers/{key}")),
+        }
+    }
+
+    /// The names of all applied layers.
+    pub fn layer_names(&self) -> Result<Vec<String>> {
+        let dir = tree::open_dir(self.layout().dir(), "layers")?;
+        Ok(tree::names(&dir)?.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect())
+    }
+}
