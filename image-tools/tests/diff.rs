@@ -12,7 +12,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use pintle_image::layer::apply::{self, Form};
 use pintle_image::layer::diff::{self, Ids, Options, Overlay};
+use pintle_image::layer::ids::Ids as IdMaps;
 use pintle_image::layer::stat;
 use pintle_image::layer::write::Archive;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags, XattrFlags};
@@ -818,6 +820,19 @@ fn apply(archive: &[u8], root: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// And the program's own way, in either form.
+fn apply_ours(archive: &[u8], root: &Path, below: Option<BorrowedFd<'_>>) {
+    let form = if below.is_some() { Form::Overlay } else { Form::Flat };
+    let options = apply::Options { form, base: false, ids: IdMaps::default(), squash: false, limit: 1 << 20 };
+    let warn = &mut |warning: String| panic!("{warning}");
+    let root = open(root);
+    let (applied, _) = apply::apply(archive, root.as_fd(), &options, warn).expect("applied");
+    assert!(!applied.needs_parents);
+    if form == Form::Overlay {
+        apply::settle(root.as_fd(), &applied, below).expect("settled");
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg("--").args([from, to]).status().expect("cp");
     assert!(status.success());
@@ -832,9 +847,6 @@ fn layers_of_random_changes_give_the_changed_tree() {
         let folder = &bundle.folder.0;
         let flat_tree = folder.join("flat");
         copy(&folder.join("lower"), &flat_tree);
-        for copies in ["known", "blind", "flat-applied"] {
-            copy(&folder.join("lower"), &folder.join(copies));
-        }
         let manifest = record(&flat_tree);
         let mut same = Dice(seed + 1000);
         (0..60).for_each(|_| change_somehow(&bundle.change(), &mut same));
@@ -845,20 +857,42 @@ fn layers_of_random_changes_give_the_changed_tree() {
         let layer = archived(|archive, warn| {
             diff::flat(fd.as_fd(), manifest.as_slice(), &Options::default(), archive, warn)
         });
-        apply(&layer.expect("a layer").0, &folder.join("flat-applied"));
-        assert_eq!(snapshot(&folder.join("flat-applied")), snapshot(&flat_tree), "seed {seed}, flat");
-        for (known, name) in [(true, "known"), (false, "blind")] {
+        gives(&layer.expect("a layer").0, &bundle, &flat_tree, &format!("seed {seed}, flat"));
+        for known in [true, false] {
             let (layer, _) = bundle.try_diff(known, &Options::default()).expect("a layer");
-            apply(&layer, &folder.join(name));
-            let is = snapshot(&bundle.change().at("."));
-            let mut applied = snapshot(&folder.join(name));
-            // A copy-up parts the names of a file; one that is the same as before stays out, so they stay together.
-            for (applied, _) in applied.iter_mut().zip(&is).filter(|(_, is)| is.ends_with(" None")) {
-                let first = applied.rfind(" Some(\"").filter(|_| applied.ends_with("\")"));
-                first.into_iter().for_each(|at| applied.replace_range(at.., " None"));
-            }
-            assert_eq!(applied, is, "seed {seed}, {name}");
+            gives(&layer, &bundle, &bundle.change().at("."), &format!("seed {seed}, overlay, known {known}"));
         }
+    }
+}
+
+/// Applied to the lower tree in each way, the layer gives the tree at `wanted`.
+#[track_caller]
+fn gives(layer: &[u8], bundle: &Bundle, wanted: &Path, what: &str) {
+    let scratch = Folder::new();
+    let lower = bundle.folder.0.join("lower");
+    let [by_tar, flat, own] = ["by-tar", "flat", "own"].map(|n| scratch.0.join(n));
+    copy(&lower, &by_tar);
+    copy(&lower, &flat);
+    // A layer that says nothing about the root leaves it as it was.
+    fs::create_dir(&own).unwrap();
+    let root = lower.metadata().unwrap();
+    fs::set_permissions(&own, root.permissions()).unwrap();
+    set_mtime(&own, root.mtime());
+    apply(layer, &by_tar);
+    apply_ours(layer, &flat, None);
+    apply_ours(layer, &own, Some(bundle.lower.as_fd()));
+    let stack = PathBuf::from(format!("{}:{}", own.display(), lower.display()));
+    let stack = mount(&[("lowerdir", &stack)], Overlay::Trusted);
+    let stacked = PathBuf::from(format!("/proc/self/fd/{}/.", stack.as_raw_fd()));
+    for (tree, way) in [(&by_tar, "by tar"), (&flat, "flat"), (&stacked, "stacked")] {
+        let wanted = snapshot(wanted);
+        let mut applied = snapshot(tree);
+        // A copy-up parts the names of a file; one that is the same as before stays out, so they stay together.
+        for (applied, _) in applied.iter_mut().zip(&wanted).filter(|(_, is)| is.ends_with(" None")) {
+            let first = applied.rfind(" Some(\"").filter(|_| applied.ends_with("\")"));
+            first.into_iter().for_each(|at| applied.replace_range(at.., " None"));
+        }
+        assert_eq!(applied, wanted, "{what}, {way}");
     }
 }
 
