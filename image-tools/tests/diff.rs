@@ -1,5 +1,6 @@
-//! What a layer made of a tree holds: real overlays and flat trees, changed as a container would, against the members that
-//! are to come of it. The overlays are mounted nowhere: their descriptors are enough, and nothing is left of them.
+//! What a layer made of a tree holds: real overlays and flat trees, changed as a container would, against the members
+//! that are to come of it. The overlays are mounted nowhere: their descriptors are enough, and nothing is left of
+//! them.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
