@@ -4,7 +4,8 @@
 mod args;
 mod print;
 
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,11 +13,16 @@ use serde_json::json;
 
 use self::args::{Cli, Command, Global};
 use crate::error::{Context, Error, Kind, Result};
+use crate::layer::compression::Compression;
 use crate::location::Location;
-use crate::ops::{self, Common};
+use crate::manifest::Descriptor;
+use crate::ops::insert::Change;
+use crate::ops::{self, Authorship, Common};
 use crate::platform::Platform;
 use crate::progress::{Form, Progress};
 use crate::reference::Reference;
+use crate::registry::Settings;
+use crate::registry::credentials::{Credentials, Environment};
 
 /// Does what the command line asks for; the exit code is the [`Kind`] of what went wrong.
 pub fn run() -> ExitCode {
@@ -78,10 +84,151 @@ fn default_root() -> Result<PathBuf> {
     Ok(data.join("pintle-image"))
 }
 
+fn environment() -> Environment {
+    Environment::new(rustix::process::getuid().as_raw(), |name| std::env::var_os(name))
+}
+
+fn registry_settings(args: &args::Registry) -> Result<Settings> {
+    let mut settings = Settings::from_environment(&environment());
+    settings.credentials = args.creds.as_deref().map(Credentials::parse).transpose()?;
+    if let Some(file) = &args.authfile {
+        settings.auth_files = vec![file.clone()];
+    }
+    if let Some(file) = &args.registries_conf {
+        settings.mirrors = Some(file.clone());
+    }
+    settings.insecure = args.insecure;
+    settings.certificates.clone_from(&args.cert_dir);
+    settings.retries = args.retries;
+    settings.notice = Some(std::sync::Arc::new(|text| eprintln!("{text}")));
+    Ok(settings)
+}
+
+/// SOURCE_DATE_EPOCH is reproducible-builds.org's: one time for everything that is made.
+fn authorship(making: Option<&args::Making>) -> Result<Authorship> {
+    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => Some(text.parse().map_err(|_| {
+            Error::new(Kind::Usage, format!("SOURCE_DATE_EPOCH: {text:?} is no number of seconds"))
+        })?),
+        Err(_) => None,
+    };
+    let (author, message) = making.map_or((None, None), |m| (m.by.clone(), m.message.clone()));
+    Ok(Authorship { author, message, epoch })
+}
+
+fn made(name: &Reference, image: Descriptor, as_json: bool) -> Result<()> {
+    print::loaded(&[ops::load::Loaded { name: Some(name.to_string()), digest: image.digest }], as_json)
+}
+
+/// Writes to a file, which appears when it is whole, or to standard output, which is no terminal.
+fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let Some(path) = path else {
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            return Err(Error::new(Kind::Usage, "an archive on a terminal? give --output or a pipe"));
+        }
+        return write(&mut std::io::stdout().lock());
+    };
+    let place = || path.display().to_string();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", crate::layout::unique()));
+    let mut file = std::fs::File::create_new(&temporary).with_context(place)?;
+    let written = write(&mut file).and_then(|()| std::fs::rename(&temporary, path).with_context(place));
+    if written.is_err() {
+        // The first error is the one that counts.
+        std::fs::remove_file(&temporary).unwrap_or(());
+    }
+    written
+}
+
 fn dispatch(cli: Cli) -> Result<()> {
     let common = common(&cli.global)?;
     let as_json = cli.global.json;
     match cli.command {
+        Command::Pull { names, blobs_only, registry } => {
+            let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
+            let mut pulled = Vec::new();
+            for name in names {
+                let settings = registry_settings(&registry)?;
+                let image = ops::pull::pull(&common, settings, &name, blobs_only)?;
+                pulled.push(ops::load::Loaded { name: Some(name.to_string()), digest: image.digest });
+            }
+            print::loaded(&pulled, as_json)
+        }
+        Command::Push { image, to, registry } => {
+            let to = Reference::parse(to.as_deref().unwrap_or(&image))?;
+            let digest =
+                ops::push::push(&common, registry_settings(&registry)?, &Location::parse(&image), &to)?;
+            print::loaded(&[ops::load::Loaded { name: Some(to.to_string()), digest }], as_json)
+        }
+        Command::Save { images, output } => {
+            let images: Vec<Location> = images.iter().map(|image| Location::parse(image)).collect();
+            into_file(output.as_deref(), |to| ops::save::save(&common, &images, to))
+        }
+        Command::Export { from, output } => {
+            let authorship = authorship(None)?;
+            into_file(output.as_deref(), |to| ops::export::export(&common, &from, to, &authorship))
+        }
+        Command::Import { from, name, making, changes } => {
+            let (name, changes) = (Reference::parse(&name)?, changes.changes()?);
+            let (form, authorship) = (Compression::parse(&making.compress)?, authorship(Some(&making))?);
+            let image = ops::import::import(&common, &from, &name, form, &changes, &authorship)?;
+            made(&name, image, as_json)
+        }
+        Command::Commit { dir, name, mask, no_mask_volumes, making, changes } => {
+            let name = Reference::parse(&name)?;
+            let options = ops::commit::Options {
+                compression: Compression::parse(&making.compress)?,
+                authorship: authorship(Some(&making))?,
+                changes: changes.changes()?,
+                mask,
+                mask_volumes: !no_mask_volumes,
+            };
+            made(&name, ops::commit::commit(&common, &dir, &name, &options)?, as_json)
+        }
+        Command::Config { image, name, making, changes } => {
+            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let (changes, authorship) = (changes.changes()?, authorship(Some(&making))?);
+            let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &authorship)?;
+            made(&name, new, as_json)
+        }
+        Command::Insert { image, paths, replace, remove, name, making } => {
+            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let (form, authorship) = (Compression::parse(&making.compress)?, authorship(Some(&making))?);
+            let (change, path) = match (&paths[..], remove, replace) {
+                ([path], true, _) => (Change::Remove, path),
+                ([source, path], false, true) => (Change::Replace(source.into()), path),
+                ([source, path], false, false) => (Change::Add(source.into()), path),
+                _ => {
+                    let text =
+                        "insert: a path of the host and one of the image, or --remove and one of the image";
+                    return Err(Error::new(Kind::Usage, text));
+                }
+            };
+            let from = Location::parse(&image);
+            made(
+                &name,
+                ops::insert::insert(&common, &from, &change, path, &name, form, &authorship)?,
+                as_json,
+            )
+        }
+        Command::Login { registry, username, password_stdin, settings } => {
+            if !password_stdin && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+                let text = "the password is read from standard input: --password-stdin, and a pipe or file";
+                return Err(Error::new(Kind::Usage, text));
+            }
+            let mut password = String::new();
+            std::io::Read::read_to_string(&mut std::io::stdin().take(64 << 10), &mut password)?;
+            let credentials = Credentials::password(&username, password.trim_end_matches(['\r', '\n']));
+            let file = settings.authfile.clone().unwrap_or_else(|| environment().login_file());
+            ops::login::login(registry_settings(&settings)?, &registry, &credentials, &file)
+        }
+        Command::Logout { registry, authfile } => {
+            let files = authfile.map_or_else(|| environment().auth_files(), |file| vec![file]);
+            match ops::login::logout(&registry, &files)? {
+                true => Ok(()),
+                false => Err(Error::not_found(format!("{registry}: no credentials are kept for it"))),
+            }
+        }
         Command::Load { input, name, blobs_only } => {
             let name = name.as_deref().map(Reference::parse).transpose()?;
             let loaded =

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod bundle;
 pub mod cli;
 pub mod config;
+pub mod derive;
 pub mod digest;
 pub mod error;
 pub mod image;

@@ -1,21 +1,32 @@
 //! The verbs, one a file, each told top to bottom; and what they all are given. What a verb finds out it returns; only `cli` prints it.
 
 pub mod bundle;
+pub mod commit;
+pub mod config;
+pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod history;
+pub mod import;
+pub mod insert;
 pub mod inspect;
 pub mod load;
+pub mod login;
 pub mod ls;
 pub mod mount;
+pub mod pull;
+pub mod push;
 pub mod rm;
+pub mod save;
 pub mod tag;
 pub mod umount;
 pub mod unpack;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::archive::Archive;
+use crate::derive::Step;
 use crate::error::{Context, Error, Result};
 use crate::image::{Image, Source};
 use crate::layout::{Layout, REF_NAME};
@@ -47,6 +58,32 @@ impl Common {
     fn transfer<'a>(&'a self, store: &'a Store, source: &'a dyn Source, image: &'a Image) -> Transfer<'a> {
         let (jobs, limit, squash, progress) = (self.jobs, self.limit, self.squash, &self.progress);
         Transfer { store, source, image, jobs, limit, squash, progress }
+    }
+}
+
+/// Who makes a new image, when and why.
+#[derive(Clone, Debug, Default)]
+pub struct Authorship {
+    /// Into the history.
+    pub author: Option<String>,
+    /// Into the history.
+    pub message: Option<String>,
+    /// SOURCE_DATE_EPOCH, in seconds since 1970: the image's time, and no file in its layer is younger.
+    pub epoch: Option<u64>,
+}
+
+impl Authorship {
+    fn step(&self, created_by: &str) -> Step {
+        let now = match self.epoch {
+            Some(epoch) => UNIX_EPOCH + Duration::from_secs(epoch),
+            None => SystemTime::now(),
+        };
+        Step {
+            created: pintle::time::rfc3339(now),
+            created_by: created_by.to_owned(),
+            author: self.author.clone(),
+            comment: self.message.clone(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Common, find};
 use crate::bundle::{self, record::Record};
 use crate::error::{Context, Error, Result};
 use crate::layer::ids::Ids;
+use crate::layer::stat;
 use crate::location::Location;
 use crate::reference::Reference;
 use crate::store::Store;
@@ -56,6 +57,8 @@ fn describe(
     target: &Path,
     options: &Options,
 ) -> Result<()> {
+    let stat = File::create(target.join(super::commit::STAT)).context(super::commit::STAT)?;
+    stat::record(root.as_fd(), stat)?;
     bundle::prepare(&found.image.config, root.as_fd(), &options.config)?;
     let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &options.config)?;
     converted.warnings.iter().for_each(|text| common.progress.warn(text));

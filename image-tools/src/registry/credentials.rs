@@ -58,7 +58,8 @@ impl Credentials {
         }
     }
 
-    fn password(user: &str, password: &str) -> Self {
+    /// A user name and its password.
+    pub fn password(user: &str, password: &str) -> Self {
         match user {
             TOKEN_USER => Self::Identity(password.to_owned()),
             _ => Self::Password { user: user.to_owned(), password: password.to_owned() },

@@ -32,7 +32,7 @@ pub enum Pushed {
 }
 
 /// Gives a blob's bytes from the beginning; called again for each try.
-pub type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send>> + 'a;
+pub type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>> + 'a;
 
 impl Client {
     /// Makes sure that the registry has a blob. `mount_from` are other repositories of the same registry that may have it.
