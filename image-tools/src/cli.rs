@@ -23,9 +23,21 @@ use crate::progress::{Form, Progress};
 use crate::reference::Reference;
 use crate::registry::Settings;
 use crate::registry::credentials::{Credentials, Environment};
+use crate::rootless;
 
 /// Does what the command line asks for; the exit code is the [`Kind`] of what went wrong.
 pub fn run() -> ExitCode {
+    if let [_, word, pid, users, groups] = &std::env::args().collect::<Vec<String>>()[..]
+        && word == rootless::MAPPER
+    {
+        return match rootless::write_maps(pid, users, groups) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                println!("{e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -50,7 +62,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn common(global: &Global) -> Result<Common> {
+/// Who calls, before any user namespace.
+#[derive(Clone, Copy)]
+struct Caller {
+    uid: u32,
+    gid: u32,
+}
+
+impl Caller {
+    fn new() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+}
+
+fn common(global: &Global, caller: Caller) -> Result<Common> {
     let form = match (&global.progress, global.quiet) {
         (_, true) => Form::None,
         (Some(name), false) => Form::parse(name)?,
@@ -59,7 +84,7 @@ fn common(global: &Global) -> Result<Common> {
     Ok(Common {
         root: match &global.root {
             Some(root) => root.clone(),
-            None => default_root()?,
+            None => default_root(caller)?,
         },
         platform: global.platform.as_deref().map_or_else(|| Ok(Platform::here()), Platform::parse)?,
         jobs: global
@@ -68,13 +93,17 @@ fn common(global: &Global) -> Result<Common> {
             .max(1),
         limit: global.max_layer_size,
         squash: global.squash_owners,
+        rootless: match caller.uid {
+            0 => None,
+            uid => Some(rootless::enter(uid, caller.gid, global.squash_owners)?),
+        },
         progress: Progress::new(form),
     })
 }
 
 /// `/var/lib/pintle-image` for root, `~/.local/share/pintle-image` for others.
-fn default_root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
+fn default_root(caller: Caller) -> Result<PathBuf> {
+    if caller.uid == 0 {
         return Ok("/var/lib/pintle-image".into());
     }
     let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -84,12 +113,12 @@ fn default_root() -> Result<PathBuf> {
     Ok(data.join("pintle-image"))
 }
 
-fn environment() -> Environment {
-    Environment::new(rustix::process::getuid().as_raw(), |name| std::env::var_os(name))
+fn environment(caller: Caller) -> Environment {
+    Environment::new(caller.uid, |name| std::env::var_os(name))
 }
 
-fn registry_settings(args: &args::Registry) -> Result<Settings> {
-    let mut settings = Settings::from_environment(&environment());
+fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> {
+    let mut settings = Settings::from_environment(&environment(caller));
     settings.credentials = args.creds.as_deref().map(Credentials::parse).transpose()?;
     if let Some(file) = &args.authfile {
         settings.auth_files = vec![file.clone()];
@@ -141,14 +170,15 @@ fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<(
 }
 
 fn dispatch(cli: Cli) -> Result<()> {
-    let common = common(&cli.global)?;
+    let caller = Caller::new();
+    let common = common(&cli.global, caller)?;
     let as_json = cli.global.json;
     match cli.command {
         Command::Pull { names, blobs_only, registry } => {
             let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
             let mut pulled = Vec::new();
             for name in names {
-                let settings = registry_settings(&registry)?;
+                let settings = registry_settings(&registry, caller)?;
                 let image = ops::pull::pull(&common, settings, &name, blobs_only)?;
                 pulled.push(ops::load::Loaded { name: Some(name.to_string()), digest: image.digest });
             }
@@ -156,8 +186,12 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Push { image, to, registry } => {
             let to = Reference::parse(to.as_deref().unwrap_or(&image))?;
-            let digest =
-                ops::push::push(&common, registry_settings(&registry)?, &Location::parse(&image), &to)?;
+            let digest = ops::push::push(
+                &common,
+                registry_settings(&registry, caller)?,
+                &Location::parse(&image),
+                &to,
+            )?;
             print::loaded(&[ops::load::Loaded { name: Some(to.to_string()), digest }], as_json)
         }
         Command::Save { images, output } => {
@@ -219,11 +253,11 @@ fn dispatch(cli: Cli) -> Result<()> {
             let mut password = String::new();
             std::io::Read::read_to_string(&mut std::io::stdin().take(64 << 10), &mut password)?;
             let credentials = Credentials::password(&username, password.trim_end_matches(['\r', '\n']));
-            let file = settings.authfile.clone().unwrap_or_else(|| environment().login_file());
-            ops::login::login(registry_settings(&settings)?, &registry, &credentials, &file)
+            let file = settings.authfile.clone().unwrap_or_else(|| environment(caller).login_file());
+            ops::login::login(registry_settings(&settings, caller)?, &registry, &credentials, &file)
         }
         Command::Logout { registry, authfile } => {
-            let files = authfile.map_or_else(|| environment().auth_files(), |file| vec![file]);
+            let files = authfile.map_or_else(|| environment(caller).auth_files(), |file| vec![file]);
             match ops::login::logout(&registry, &files)? {
                 true => Ok(()),
                 false => Err(Error::not_found(format!("{registry}: no credentials are kept for it"))),

@@ -22,5 +22,6 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod rootless;
 pub mod store;
 pub mod tree;

@@ -29,6 +29,8 @@ use crate::archive::Archive;
 use crate::derive::Step;
 use crate::error::{Context, Error, Result};
 use crate::image::{Image, Source};
+use crate::layer::diff;
+use crate::layer::ids::Ids;
 use crate::layout::{Layout, REF_NAME};
 use crate::location::Location;
 use crate::manifest::Descriptor;
@@ -36,6 +38,7 @@ use crate::pipeline::Transfer;
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
+use crate::rootless::is_in_user_namespace;
 use crate::store::Store;
 
 /// What every verb may need.
@@ -50,6 +53,8 @@ pub struct Common {
     pub limit: Option<u64>,
     /// Every owner becomes the caller.
     pub squash: bool,
+    /// An ordinary user's maps, in whose user namespace this process is.
+    pub rootless: Option<Ids>,
     /// Who is told.
     pub progress: Progress,
 }
@@ -131,6 +136,20 @@ fn outside<'a>(
 ) -> Result<Found<'a>> {
     let image = Image::read(source.as_ref(), top, &common.platform).with_context(|| place.to_owned())?;
     Ok(Found { source, image, name: top.annotation(REF_NAME).map(str::to_owned) })
+}
+
+/// The name in the store of an image that was called `name` elsewhere: a whole reference in its full form, and what a layout calls an image by
+/// a bare word, that word.
+fn store_name(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(reference) if name.contains(['/', ':', '@']) => reference.to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Where overlayfs keeps its notes about an upper directory.
+fn overlay_notes() -> diff::Overlay {
+    if is_in_user_namespace() { diff::Overlay::User } else { diff::Overlay::Trusted }
 }
 
 fn open_archive(store: &Store, path: &Path) -> Result<Archive> {

@@ -33,7 +33,10 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
         return Err(Error::unsupported("an image without layers has no tree"));
     }
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
-        Errno::PERM => Error::new(crate::error::Kind::Denied, "operation not permitted: mounting needs root"),
+        Errno::PERM => Error::new(
+            crate::error::Kind::Denied,
+            "operation not permitted: it needs root, or a user namespace",
+        ),
         Errno::NODEV => Error::unsupported("this kernel has no overlayfs"),
         e => e.into(),
     })?;
@@ -41,6 +44,9 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     // What other kernels were configured to do by default would mean attributes that only overlayfs understands.
     for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         tell(&fs, fsconfig_set_string(fs.as_fd(), key, value))?;
+    }
+    if crate::rootless::is_in_user_namespace() {
+        tell(&fs, fsconfig_set_flag(fs.as_fd(), "userxattr"))?;
     }
     // overlayfs wants two layers at least where nothing is above: an empty one does no harm.
     let empty;

@@ -247,7 +247,7 @@ fn members(archive: &[u8]) -> Vec<String> {
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        println!("SKIP {test}: needs root");
+        crate::oracle::skip(test, "needs root");
     }
     root
 }

@@ -2,5 +2,8 @@
 
 mod bundle;
 mod diff;
+mod differential;
+mod oracle;
 mod registry;
 mod sandbox;
+mod tree;

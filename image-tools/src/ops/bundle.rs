@@ -1,6 +1,6 @@
 //! `bundle`: a bundle that a runtime starts at once. Its rootfs is an overlay mount of the image's layers; what the container changes lands in
 //! `upper`, from where `commit` takes it. Called again for the same image, after the machine's restart say, it mounts it again with its
-//! changes.
+//! changes. An ordinary user gets a flat one.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
 use super::mount::layers;
-use super::{Common, Found, find};
+use super::{Common, Found, find, unpack};
 use crate::bundle::{self, record::Record};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
@@ -30,6 +30,11 @@ pub struct Options {
 
 /// Makes a bundle of the image that `from` names in `dir`, which is not there yet, empty, or an earlier bundle of the same image.
 pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
+    if common.rootless.is_some() {
+        // An ordinary user's mount would be seen by nobody else.
+        let options = unpack::Options { config: options.config.clone(), ..unpack::Options::default() };
+        return unpack::unpack(common, from, dir, &options);
+    }
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;

@@ -54,7 +54,7 @@ pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) 
         let mask = mask(&base, options);
         let ids = diff::Ids { uid: &uid, gid: &gid };
         let diff_options =
-            diff::Options { mask, epoch: options.authorship.epoch, ids, ..diff::Options::default() };
+            diff::Options { mask, epoch: options.authorship.epoch, ids, overlay: super::overlay_notes() };
         if record.is_overlay() {
             let upper = tree::open_dir(CWD, dir.join("upper")).context("upper")?;
             let trees = record.layers.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<_>>>()?;

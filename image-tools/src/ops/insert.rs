@@ -59,7 +59,11 @@ pub fn insert(
     drop(tree);
     let layer = derive::layer(&store, compression, |archive| {
         let lower = overlay::stack(&trees, None)?;
-        let options = diff::Options { epoch: authorship.epoch, ..diff::Options::default() };
+        let options = diff::Options {
+            epoch: authorship.epoch,
+            overlay: super::overlay_notes(),
+            ..diff::Options::default()
+        };
         let mut warn = |text: &str| common.progress.warn(text);
         diff::overlay(upper.as_fd(), Some(lower.as_fd()), &options, archive, &mut warn)
     })?;

@@ -41,7 +41,7 @@ fn program() -> Option<Command> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/images/root");
     let (loader, registry) = (root.join("lib64/ld-linux-x86-64.so.2"), root.join("usr/bin/docker-registry"));
     if !registry.exists() {
-        println!("SKIP no {}: tests/image-oracles.sh makes it", registry.display());
+        crate::oracle::skip("docker-registry", "no oracles: make image-oracles");
         return None;
     }
     let mut command = Command::new(loader);
