@@ -1,6 +1,6 @@
-//! What changed in a tree, as a layer: in the upper directory of an overlay, in a flat tree since its stat manifest was written,
-//! or all of a tree. One walk each, sorted by name, a directory before what is in it and its whiteouts first; memory for the
-//! names of the directories from the root to where the walk is.
+//! What changed in a tree, as a layer: in the upper directory of an overlay, in a flat tree since its stat manifest
+//! was written, or all of a tree. One walk each, sorted by name, a directory before what is in it and its whiteouts
+//! first; memory for the names of the directories from the root to where the walk is.
 
 mod ids;
 mod marks;
@@ -23,8 +23,8 @@ pub use marks::Overlay;
 /// How a layer is made.
 #[derive(Clone, Default)]
 pub struct Options<'a> {
-    /// Paths in the container that stay out, with all below them: volumes, what the runtime made. Their parents are told
-    /// when something else changed in them. Symbolic links in these paths are not resolved.
+    /// Paths in the container that stay out, with all below them: volumes, what the runtime made. Their parents are
+    /// told when something else changed in them. Symbolic links in these paths are not resolved.
     pub mask: Vec<Vec<u8>>,
     /// SOURCE_DATE_EPOCH: no member is told to be younger, in seconds since 1970.
     pub epoch: Option<u64>,
@@ -34,12 +34,13 @@ pub struct Options<'a> {
     pub overlay: Overlay,
 }
 
-/// Appends what the upper directory of an overlay changes in the tree below it. `lower` is that tree, whole: with it the layer
-/// has whiteouts for what was there only, opaque directories become explicit whiteouts, and files that were copied up and not
-/// changed stay out. Files with several names are never left out, so that they stay one file.
+/// Appends what the upper directory of an overlay changes in the tree below it. `lower` is that tree, whole: with it
+/// the layer has whiteouts for what was there only, opaque directories become explicit whiteouts, and files that were
+/// copied up and not changed stay out. Files with several names are never left out, so that they stay one file.
 ///
 /// # Errors
-/// When a name cannot be told in a layer (`.wh.`), the tree changes meanwhile or cannot be read, or the archive fails.
+/// When a name cannot be told in a layer (`.wh.`), the tree changes meanwhile or cannot be read, or the archive
+/// fails.
 pub fn overlay<W: Write>(
     upper: BorrowedFd<'_>,
     lower: Option<BorrowedFd<'_>>,

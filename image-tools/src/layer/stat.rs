@@ -1,8 +1,10 @@
-//! The stat manifest of a flat bundle: what its tree looked like right after it was unpacked, so that a commit finds what
-//! changed without reading a file. An unchanged inode has its number, ctime, mtime and size; no program can set a ctime.
+//! The stat manifest of a flat bundle: what its tree looked like right after it was unpacked, so that a commit finds
+//! what changed without reading a file. An unchanged inode has its number, ctime, mtime and size; no program can set
+//! a ctime.
 //!
-//! A block per directory, in the order of a walk (a directory's block, then those of its subdirectories, names sorted by
-//! bytes): digest of the directory's attributes, number of entries, entries. Numbers are LEB128, names have their length.
+//! A block per directory, in the order of a walk (a directory's block, then those of its subdirectories, names sorted
+//! by bytes): digest of the directory's attributes, number of entries, entries. Numbers are LEB128, names have their
+//! length.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -17,7 +19,8 @@ use crate::layer::tree::{self, Chain, Entry, Inode, Opened, Stat, Type, Xattrs};
 
 const MAGIC: &[u8] = b"pintle stat manifest 1\n";
 
-/// Tells the same extended attributes and link target from others; zeros: neither. Files have none: their ctime tells.
+/// Tells the same extended attributes and link target from others; zeros: neither. Files have none: their ctime
+/// tells.
 pub type Rest = [u8; 16];
 
 /// An entry of a directory as it was recorded; its [`Stat`] lacks device and number of links.
@@ -175,8 +178,8 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// The kernel stamps files by a clock that stands still for some milliseconds. A file that changes within the tick in which it
-/// was recorded would look unchanged for ever; so the recording lasts until the next tick.
+/// The kernel stamps files by a clock that stands still for some milliseconds. A file that changes within the tick in
+/// which it was recorded would look unchanged for ever; so the recording lasts until the next tick.
 fn wait_past(newest: Time) {
     // No longer than the longest tick: where the clock was set back, the old time does not come again soon.
     for _ in 0..20 {

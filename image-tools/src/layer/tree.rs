@@ -1,6 +1,6 @@
-//! A tree on disk as a layer is made of it. Everything is found by a directory's descriptor and one name, no symbolic link is
-//! followed, no mount is entered, and what was opened is compared with what was listed: whoever changes the tree meanwhile
-//! gets an error, not a file from elsewhere (openat2(2), statx(2), xattr(7)).
+//! A tree on disk as a layer is made of it. Everything is found by a directory's descriptor and one name, no symbolic
+//! link is followed, no mount is entered, and what was opened is compared with what was listed: whoever changes the
+//! tree meanwhile gets an error, not a file from elsewhere (openat2(2), statx(2), xattr(7)).
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -246,7 +246,8 @@ pub fn xattrs(fd: BorrowedFd<'_>) -> Result<Xattrs> {
     )
 }
 
-/// The extended attributes of what cannot be opened for them: links, devices, pipes. The last component is not followed.
+/// The extended attributes of what cannot be opened for them: links, devices, pipes. The last component is not
+/// followed.
 ///
 /// # Errors
 /// As [`xattrs`]; and without /proc.
@@ -297,8 +298,8 @@ fn grown(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::R
     Ok(large)
 }
 
-/// The directories from a root to where a walk is. However deep that is, only the last few are open: one that was closed is
-/// opened again through `..` of the one below it, and has to be the same.
+/// The directories from a root to where a walk is. However deep that is, only the last few are open: one that was
+/// closed is opened again through `..` of the one below it, and has to be the same.
 pub struct Chain(Vec<(Inode, Option<OwnedFd>)>);
 
 impl Chain {

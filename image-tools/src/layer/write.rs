@@ -1,6 +1,7 @@
 //! Writes a layer's archive: ustar headers where everything fits them, PAX records before them where not (pax(1), and
-//! `SCHILY.xattr.` for extended attributes, as every tool does). The same members give the same bytes: records are sorted,
-//! ids are numbers, there is nothing of this machine or of now. Two blocks of zeros end it, as Go's archive/tar ends its own.
+//! `SCHILY.xattr.` for extended attributes, as every tool does). The same members give the same bytes: records are
+//! sorted, ids are numbers, there is nothing of this machine or of now. Two blocks of zeros end it, as Go's
+//! archive/tar ends its own.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -40,8 +41,8 @@ impl<W: Write> Archive<W> {
     /// Appends a member; `data` gives a regular file's bytes and is not read for anything else.
     ///
     /// # Errors
-    /// When `data` has fewer or more bytes than the member's size: the file changed while it was read. When an extended
-    /// attribute cannot be told in an archive. When writing fails.
+    /// When `data` has fewer or more bytes than the member's size: the file changed while it was read. When an
+    /// extended attribute cannot be told in an archive. When writing fails.
     pub fn append(&mut self, member: &Member, data: impl Read) -> Result<()> {
         self.append_unnamed(member, data).with_context(|| shown(&member.path))
     }

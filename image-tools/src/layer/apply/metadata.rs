@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, flistxattr,
-    fremovexattr, fsetxattr, futimens, openat, utimensat,
+    flistxattr_query, fremovexattr, fsetxattr, futimens, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -139,7 +139,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn clear_xattrs(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
-        let size = match flistxattr(dir, &mut [0u8; 0][..]) {
+        let size = match flistxattr_query(dir) {
             Ok(size) => size,
             Err(Errno::OPNOTSUPP) => 0,
             Err(e) => return Err(e.into()),

@@ -53,8 +53,8 @@ impl Ids<'_> {
         }
     }
 
-    /// linux/capability.h: revision 3 ends in the uid that is root where the capabilities hold. For the container's own root an
-    /// image says that by revision 2, without it.
+    /// linux/capability.h: revision 3 ends in the uid that is root where the capabilities hold. For the container's
+    /// own root an image says that by revision 2, without it.
     fn capability(&self, value: &mut Vec<u8>) {
         const REVISION_2: u8 = 0x02;
         const REVISION_3: u8 = 0x03;

@@ -1,5 +1,5 @@
-//! What overlayfs notes in extended attributes of an upper directory, told from the attributes that belong to the files
-//! (Documentation/filesystems/overlayfs.rst of the kernel).
+//! What overlayfs notes in extended attributes of an upper directory, told from the attributes that belong to the
+//! files (Documentation/filesystems/overlayfs.rst of the kernel).
 
 use crate::error::{Error, Result};
 use crate::layer::tree::Xattrs;
@@ -43,7 +43,8 @@ pub(super) enum Opaque {
 /// Splits attributes into those of the file, as the container sees them, and what a directory hides.
 ///
 /// # Errors
-/// When the file is only a part of one, or a directory stands for another: overlay mounts of this program make neither.
+/// When the file is only a part of one, or a directory stands for another: overlay mounts of this program make
+/// neither.
 pub(super) fn split(raw: Xattrs, overlay: Overlay) -> Result<(Xattrs, Opaque)> {
     let mut xattrs = Xattrs::new();
     let mut opaque = Opaque::No;

@@ -1,5 +1,5 @@
-//! What a walk finds, as members of the archive: parents before what changed in them, the first name of a file before its
-//! other ones, ids and times as the image wants them.
+//! What a walk finds, as members of the archive: parents before what changed in them, the first name of a file before
+//! its other ones, ids and times as the image wants them.
 
 use std::collections::HashMap;
 use std::io::{Read, Write, empty};

@@ -465,8 +465,9 @@ impl<'a, W: Write> Walk<'a, W> {
         if now.inode.number == was.stat.inode.number && now.ctime == was.stat.ctime {
             return Ok(false);
         }
-        // Another inode or another ctime: of a file nobody knows what else, of others all the rest can be looked at.
-        Ok(now.kind == Type::File || stat::rest_at(self.tree.last(), entry)? != was.rest)
+        // Another inode or another ctime: of a file nobody knows what else changed, of others all the rest can be
+        // looked at. But one more name is a change too, and then all of them are told.
+        Ok(now.kind == Type::File || now.links > 1 || stat::rest_at(self.tree.last(), entry)? != was.rest)
     }
 }
 
