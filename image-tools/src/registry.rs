@@ -30,7 +30,7 @@ use self::auth::{Access, Memory};
 pub use self::blob::Blob;
 use self::credentials::{Credentials, Environment};
 use self::proxy::Proxies;
-pub use self::push::Pushed;
+pub use self::push::{Open, Pushed};
 use self::retry::{Policy, Tried, Trouble};
 use self::sources::{Configuration, Source};
 use self::transport::{Answer, Call, Payload, Transport};
@@ -64,6 +64,8 @@ pub struct Settings {
     pub insecure: bool,
     /// Folders like `/etc/containers/certs.d`, before that and Docker's.
     pub certificates: Vec<PathBuf>,
+    /// The certificates that everybody's registries are checked with, in place of the system's.
+    pub bundle: Option<PathBuf>,
     /// registries.conf; the folder with `.d` behind its name is read too.
     pub mirrors: Option<PathBuf>,
     /// Proxies by scheme.
@@ -87,6 +89,7 @@ impl Default for Settings {
             auth_files: Vec::new(),
             insecure: false,
             certificates: Vec::new(),
+            bundle: None,
             mirrors: Some("/etc/containers/registries.conf".into()),
             proxies: Proxies::default(),
             retries: 5,
@@ -101,8 +104,14 @@ impl Default for Settings {
 impl Settings {
     /// The defaults where the environment is like this.
     pub fn from_environment(environment: &Environment) -> Self {
-        let proxies = environment.proxies.clone();
-        Self { auth_files: environment.auth_files(), proxies, ..Self::default() }
+        Self {
+            auth_files: environment.auth_files(),
+            certificates: environment.certificates(),
+            bundle: environment.bundle.clone(),
+            mirrors: Some(environment.registries_conf()),
+            proxies: environment.proxies.clone(),
+            ..Self::default()
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -150,7 +159,7 @@ impl Client {
     /// Reads registries.conf; connects to nobody yet.
     pub fn new(settings: Settings) -> Result<Self> {
         let mirrors = settings.mirrors.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
-        let trust = Trust::new(&settings.certificates);
+        let trust = Trust::new(&settings.certificates, settings.bundle.clone());
         let transport = Transport::new(trust, settings.proxies.clone(), settings.patience);
         let memory = Memory::default();
         Ok(Self {
@@ -339,7 +348,7 @@ impl Client {
         if answer.status == 200 { Ok(answer) } else { Err(answer.into_trouble(&place.source.registry)) }
     }
 
-    /// Tries every source of a name, the one that worked before first; tells what the last one said, and what the others did.
+    /// Tries every source of a name, the one that worked before first; tells what the last one said, and the others.
     fn at_sources<T>(&self, reference: &Reference, mut ask: impl FnMut(&Place) -> Tried<T>) -> Result<T> {
         let name = format!("{}/{}", reference.registry, reference.repository);
         let mut sources = self.mirrors.sources(reference, self.settings.insecure)?;
@@ -418,7 +427,11 @@ impl Client {
             Ok(_) => "https",
             // It does speak TLS: falling back would be what an attacker wants.
             Err(Trouble::Lasting(error)) if error.kind() == Kind::Invalid => return Err(error.into()),
-            Err(_) => ask("http").map(|_| "http")?,
+            // What a server that does speak TLS says to plain http: the trouble above has passed meanwhile.
+            Err(trouble) => match ask("http")?.status.as_u16() {
+                400 => return Err(trouble),
+                _ => "http",
+            },
         };
         self.schemes.lock().expect("nobody panics with it").insert(host.to_owned(), scheme);
         place(base(scheme)?)

@@ -83,12 +83,16 @@ impl Credentials {
 pub struct Environment {
     /// REGISTRY_AUTH_FILE.
     pub authfile: Option<PathBuf>,
-    /// `$XDG_RUNTIME_DIR`, or `/run/containers/UID`'s stand-in where that is not set; see [`Environment::runtime_file`].
+    /// XDG_RUNTIME_DIR; `/run/containers/UID` stands in for `containers/` there.
     pub runtime_dir: Option<PathBuf>,
     /// XDG_CONFIG_HOME, or `~/.config`.
     pub config_home: Option<PathBuf>,
     /// DOCKER_CONFIG, or `~/.docker`.
     pub docker_config: Option<PathBuf>,
+    /// CONTAINERS_REGISTRIES_CONF.
+    pub registries_conf: Option<PathBuf>,
+    /// SSL_CERT_FILE.
+    pub bundle: Option<PathBuf>,
     /// Ours.
     pub uid: u32,
     /// Proxies.
@@ -109,6 +113,8 @@ impl Environment {
             runtime_dir: path("XDG_RUNTIME_DIR"),
             config_home: path("XDG_CONFIG_HOME").or_else(|| home(".config")),
             docker_config: path("DOCKER_CONFIG").or_else(|| home(".docker")),
+            registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+            bundle: path("SSL_CERT_FILE"),
             uid,
             proxies: super::proxy::Proxies {
                 http: text("HTTP_PROXY"),
@@ -132,6 +138,18 @@ impl Environment {
         let docker = self.docker_config.as_ref().map(|dir| dir.join("config.json"));
         let files = self.authfile.iter().cloned().chain([self.runtime_file()]).chain(config).chain(docker);
         files.collect()
+    }
+
+    /// Mirrors and the like: the user's own file, if there is one, in place of the machine's.
+    pub fn registries_conf(&self) -> PathBuf {
+        let own = self.config_home.as_ref().map(|dir| dir.join("containers/registries.conf"));
+        let own = own.filter(|path| path.exists());
+        self.registries_conf.clone().or(own).unwrap_or_else(|| "/etc/containers/registries.conf".into())
+    }
+
+    /// The user's certs.d.
+    pub fn certificates(&self) -> Vec<PathBuf> {
+        self.config_home.iter().map(|dir| dir.join("containers/certs.d")).collect()
     }
 
     /// Where `login` writes.
@@ -174,6 +192,9 @@ pub fn store(path: &Path, key: &str, credentials: &Credentials) -> Result<()> {
 
 /// Removes what a file, or its helper, holds for `key`; whether there was anything.
 pub fn erase(path: &Path, key: &str) -> Result<bool> {
+    if AuthFile::read(path)?.is_none() {
+        return Ok(false);
+    }
     let _lock = lock_beside(path)?;
     let Some(mut file) = AuthFile::read(path)? else { return Ok(false) };
     let mut found = false;

@@ -166,7 +166,7 @@ impl Configuration {
         }
     }
 
-    /// The full names to ask for, in order: a name with enough dots is tried as it is first, one with a dot at its end only so.
+    /// The full names to ask for, in order: as it is first if it has enough dots, and only so if it ends with one.
     fn candidates(&self, host: &str) -> Vec<String> {
         if let Some(absolute) = host.strip_suffix('.') {
             return vec![absolute.to_owned()];

@@ -1,5 +1,6 @@
 //! Which certificates a registry may show, and which one we show: the system's bundle, and what lies in the certs.d folders
-//! that Docker and Podman have (`HOST[:PORT]/*.crt`, `*.cert` with `*.key`), see containers-certs.d(5).
+//! that Docker and Podman have (`HOST[:PORT]/*.crt`, `*.cert` with `*.key`), see containers-certs.d(5). All are read when a
+//! connection needs them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +13,29 @@ use crate::error::{Context, Error, Result};
 /// Where everybody's folders lie.
 const FOLDERS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
+/// Where distributions keep their bundle, as Go's programs look for it; one file holds all that the folder beside it does.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
 /// What is trusted.
 #[derive(Debug)]
 pub(super) struct Trust {
     folders: Vec<PathBuf>,
+    bundle: Option<PathBuf>,
     system: OnceLock<Arc<Vec<Certificate<'static>>>>,
 }
 
 impl Trust {
-    /// Looks into `further` folders before the standard ones.
-    pub(super) fn new(further: &[PathBuf]) -> Self {
+    /// Looks into `further` folders before the standard ones, and into `bundle`, if there is one, in place of the system's.
+    pub(super) fn new(further: &[PathBuf], bundle: Option<PathBuf>) -> Self {
         let folders = further.iter().cloned().chain(FOLDERS.map(PathBuf::from)).collect();
-        Self { folders, system: OnceLock::new() }
+        Self { folders, bundle, system: OnceLock::new() }
     }
 
     /// For connections to `host`, which has a port where it is not TLS's own; `lax` takes any certificate.
@@ -34,8 +46,8 @@ impl Trust {
         }
         let roots = match (lax, roots.is_empty()) {
             (true, _) => Arc::new(Vec::new()),
-            (false, true) => self.system(),
-            (false, false) => Arc::new(self.system().iter().cloned().chain(roots).collect()),
+            (false, true) => self.system()?,
+            (false, false) => Arc::new(self.system()?.iter().cloned().chain(roots).collect()),
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         Ok(TlsConfig::builder()
@@ -46,14 +58,16 @@ impl Trust {
             .build())
     }
 
-    /// The system's bundle, read when it is first needed. Files that can't be read are passed over: what is missing then is
-    /// told when a certificate's issuer is unknown.
-    fn system(&self) -> Arc<Vec<Certificate<'static>>> {
-        let load = || {
-            let found = rustls_native_certs::load_native_certs();
-            Arc::new(found.certs.iter().map(|c| Certificate::from_der(c).to_owned()).collect())
+    /// The bundle. A system without one trusts nobody, which is told when a certificate's issuer is unknown.
+    fn system(&self) -> Result<Arc<Vec<Certificate<'static>>>> {
+        if let Some(known) = self.system.get() {
+            return Ok(Arc::clone(known));
+        }
+        let found = match &self.bundle {
+            Some(bundle) => certificates(bundle)?,
+            None => BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok()).unwrap_or_default(),
         };
-        Arc::clone(self.system.get_or_init(load))
+        Ok(Arc::clone(self.system.get_or_init(|| Arc::new(found))))
     }
 }
 

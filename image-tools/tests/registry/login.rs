@@ -35,7 +35,7 @@ fn logins_are_stored_for_their_owner_only_and_nothing_else_is_lost() {
     credentials::store(&file, "r.example", &credentials("me", "geheim")).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(fs::metadata(dir.join("new")).unwrap().permissions().mode() & 0o777, 0o700);
-    let find = |registry: &str| credentials::find(&[file.clone()], registry, "a/b").unwrap();
+    let find = |registry: &str| credentials::find(std::slice::from_ref(&file), registry, "a/b").unwrap();
     assert_eq!(find("r.example"), Some(credentials("me", "geheim")));
 
     fs::write(&file, r#"{"future":{"a":[1]},"auths":{"https://r.example/v2/":{"auth":"eDp5"},"o.example":{"auth":"eDp5"}}}"#)
@@ -73,7 +73,10 @@ fn logins_at_the_same_time_lose_nothing() {
         }
     });
     for i in 0..16 {
-        assert!(credentials::find(&[file.clone()], &format!("r{i}.example"), "a").unwrap().is_some(), "{i}");
+        assert!(
+            credentials::find(std::slice::from_ref(&file), &format!("r{i}.example"), "a").unwrap().is_some(),
+            "{i}"
+        );
     }
 }
 
@@ -86,7 +89,7 @@ fn a_broken_file_is_named_and_not_repeated() {
         r#"{"auths":{"r.example":{"auth":"geheim!"}}}"#,
     ] {
         fs::write(&file, text).unwrap();
-        let got = error(credentials::find(&[file.clone()], "r.example", "a")).to_string();
+        let got = error(credentials::find(std::slice::from_ref(&file), "r.example", "a")).to_string();
         assert!(got.starts_with(&file.display().to_string()) && !got.contains("geheim"), "{got}");
     }
     fs::write(&file, "").unwrap();
@@ -161,7 +164,7 @@ fn helper_child() {
         "bad.example":"test","broken.example":"test","new.example":"test","evil.example":"../x"}}"#,
     )
     .unwrap();
-    let find = |registry: &str| credentials::find(&[file.clone()], registry, "a");
+    let find = |registry: &str| credentials::find(std::slice::from_ref(&file), registry, "a");
     assert_eq!(find("r.example").unwrap(), Some(credentials("me", "geheim")));
     assert_eq!(find("t.example").unwrap(), Some(Credentials::Identity("t".into())));
     assert_eq!(find("docker.io").unwrap(), None);

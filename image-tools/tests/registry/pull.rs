@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pintle_image::digest::Digest;
 use pintle_image::error::Kind;
 use pintle_image::manifest::{Descriptor, LARGEST, media};
+use pintle_image::registry::credentials::Credentials;
 use pintle_image::registry::proxy::Proxies;
 use pintle_image::registry::{Client, Settings};
 
@@ -29,6 +30,14 @@ fn all(client: &Client, server: &Server, blob: &Descriptor, offset: u64) -> std:
     let mut bytes = Vec::new();
     client.blob(&name(server, "a:1"), blob, offset)?.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[test]
+fn a_client_is_shared_by_threads_and_a_blob_moves_to_one() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<Client>();
+    moves::<pintle_image::registry::Blob<'_>>();
 }
 
 #[test]
@@ -318,6 +327,21 @@ fn anonymous_tokens_and_wrong_passwords() {
 }
 
 #[test]
+fn identity_tokens_buy_access_tokens_and_access_tokens_are_shown_as_they_are() {
+    let (server, ..) = registry();
+    server.gate(Gate::Bearer(format!("http://{}", server.host()), Some(("me", "geheim"))));
+    let with = |credentials| Client::new(Settings { credentials: Some(credentials), ..settings() }).unwrap();
+    let client = with(Credentials::Identity("identity+1".into()));
+    client.manifest(&name(&server, "a:1")).unwrap();
+    assert_eq!(server.seen("POST", "/token")[0].header("authorization"), None);
+    // The server's first token.
+    with(Credentials::Bearer("token-1".into())).manifest(&name(&server, "a:1")).unwrap();
+    let got = error(with(Credentials::Bearer("geheim".into())).manifest(&name(&server, "a:1")));
+    assert!(got.kind() == Kind::Denied && !got.to_string().contains("geheim"), "{got}");
+    assert_eq!(server.seen("GET", "/token").len(), 0);
+}
+
+#[test]
 fn tags_come_in_pages_of_one_host() {
     let (server, ..) = registry();
     for tag in ["2", "3", "4", "5"] {
@@ -366,7 +390,8 @@ fn mirrors_come_first_and_get_no_credentials_of_the_registry() {
     let dir = tempfile("mirrors");
     let file = dir.join("registries.conf");
     let text = format!(
-        "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '127.0.0.1:1'\n[[registry.mirror]]\nlocation = '{}/m'\n",
+        "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '127.0.0.1:1'\n\
+         [[registry.mirror]]\nlocation = '{}/m'\n",
         server.host(),
         mirror.host()
     );

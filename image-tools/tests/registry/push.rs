@@ -74,9 +74,8 @@ fn what_is_wrong_with_the_source_is_told_at_once() {
     let client = client();
     let bytes = noise(2 << 20);
     let blob = Descriptor::of("x", &bytes);
-    let push = |open: &dyn Fn() -> Result<Box<dyn Read + Send>>| {
-        error(client.push_blob(&name(&server, "a"), &blob, &[], open))
-    };
+    let push =
+        |open: &pintle_image::registry::Open| error(client.push_blob(&name(&server, "a"), &blob, &[], open));
     let gone = push(&|| Err(Error::not_found("blob: gone")));
     assert!(gone.kind() == Kind::NotFound && gone.to_string().ends_with(": blob: gone"), "{gone}");
     let short = push(&source(&bytes[..1 << 20]));
@@ -139,4 +138,19 @@ fn a_manifest_goes_under_its_tag_or_its_digest() {
         Kind::NotFound
     );
     assert_eq!(server.seen("PUT", "/elsewhere").len(), 1);
+}
+
+#[test]
+fn an_upload_that_goes_on_elsewhere_shows_no_credentials_there() {
+    // CVE-2020-15157 the other way round: the Location of an upload is the registry's word only.
+    let (server, elsewhere) = (Server::new(), Server::new());
+    server.gate(Gate::Basic("me", "geheim"));
+    let blob = Descriptor::of("x", b"bytes");
+    let away = format!("http://{}/v2/a/blobs/uploads/1", elsewhere.host());
+    let client = client_as("me", "geheim");
+    client.has_blob(&name(&server, "a"), &blob.digest).unwrap();
+    server.fault("POST", "/uploads/", Fault::Headers(vec![("location", away)]), 9);
+    error(client.push_blob(&name(&server, "a"), &blob, &[], &source(b"bytes")));
+    let seen = elsewhere.seen("PUT", "/uploads/1?digest=sha256%3A");
+    assert!(!seen.is_empty() && seen.iter().all(|s| s.header("authorization").is_none()));
 }

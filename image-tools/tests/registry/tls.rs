@@ -87,6 +87,8 @@ fn a_registry_is_trusted_by_its_folder_or_not_at_all() {
     fs::write(dir.join(&host).join("ca.crt"), authority.pem()).unwrap();
     trusting(&dir).manifest(&reference).unwrap();
     Client::new(Settings { insecure: true, ..settings() }).unwrap().manifest(&reference).unwrap();
+    let bundle = Some(dir.join(&host).join("ca.crt"));
+    Client::new(Settings { bundle, ..settings() }).unwrap().manifest(&reference).unwrap();
     fs::write(dir.join(&host).join("ca.crt"), "no PEM").unwrap();
     assert!(
         error(trusting(&dir).manifest(&reference)).to_string().ends_with("ca.crt: no certificate in PEM")
