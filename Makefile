@@ -3,7 +3,7 @@ release := target/x86_64-unknown-linux-gnu/release
 packages := -p pintle -p pintle-demo
 PREFIX ?= /usr/local
 
-.PHONY: help all build demo test test-all vm oracles bench install clean tools
+.PHONY: help all build demo test test-all vm oracles image-oracles bench bench-images install clean tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -30,8 +30,15 @@ vm: build ## the test machine, made once: see cargo vm --help
 oracles: ## the newest runc and crun of Debian, to compare with, in target/oracles
 	@tests/oracles.sh
 
+image-oracles: ## umoci, skopeo, podman, containerd, a registry and test images, in target/oracles
+	@tests/image-oracles.sh
+	@tests/image-layouts.sh
+
 bench: build ## time and memory beside runc, crun and the floor
 	@bench/run
+
+bench-images: ## what an image costs, beside umoci and skopeo
+	@bench/images
 
 install: build ## PREFIX/sbin/pintle (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle

@@ -48,12 +48,13 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     if crate::rootless::is_in_user_namespace() {
         tell(&fs, fsconfig_set_flag(fs.as_fd(), "userxattr"))?;
     }
-    // overlayfs wants two layers at least where nothing is above: an empty one does no harm.
+    // overlayfs wants two layers at least where nothing is above: an empty one does no harm at the bottom. On top it would
+    // give the tree its root.
     let empty;
     let mut lowers: Vec<String> = layers.iter().rev().map(path_of).collect();
     if top.is_none() && lowers.len() == 1 {
         empty = empty_dir()?;
-        lowers.insert(0, path_of(&empty));
+        lowers.push(path_of(&empty));
     }
     for lower in &lowers {
         match fsconfig_set_string(fs.as_fd(), "lowerdir+", lower) {

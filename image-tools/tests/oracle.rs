@@ -56,12 +56,6 @@ impl Bench {
         text(words, &output)
     }
 
-    /// The commands that pintle-image has.
-    pub fn help(&self) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_pintle-image")).arg("--help").output();
-        output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
     /// Changes a mounted tree by words of a shell, with the tools of the oracles; the host may lack some.
     pub fn change(&self, root: &str, words: &str) {
         self.run(&["sh", "-euc", &format!("cd \"$1\"; {words}"), "sh", root]);

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, flock, futimens, openat};
 
 use super::{Common, find};
 use crate::bundle::{self, record::Record};
@@ -16,6 +16,8 @@ use crate::layer::stat;
 use crate::location::Location;
 use crate::store::Store;
 use crate::tree;
+
+const EPOCH: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// How to unpack.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ pub fn unpack(common: &Common, from: &Location, dir: &Path, options: &Options) -
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (target, root) = place.begin(options.rootfs_only)?;
+    // Where no layer has an entry for the root, the tree does not tell when it was made.
+    futimens(&root, &Timestamps { last_access: EPOCH, last_modification: EPOCH }).context("rootfs: time")?;
     let made = common
         .transfer(&store, found.source.as_ref(), &found.image)
         .unpack(root.as_fd(), &options.ids)
