@@ -125,7 +125,7 @@ impl Image {
         let time = format!("{:.1} ms", (now() - begin) as f64 / 1000.0);
         let history: Value = serde_json::from_str(&self.call(&["history", "--json", image])?)?;
         let adds = ["import", "insert", "commit"].contains(&command[0]);
-        let size = history[0]["size"].as_u64().filter(|_| adds).map(kilobytes);
+        let size = history[0]["size"].as_u64().filter(|_| adds).map(in_units);
         Ok([format!("pintle-image {}", quoted(command)), time, size.unwrap_or_default()])
     }
 
@@ -187,6 +187,11 @@ fn quoted(command: &[&str]) -> String {
     command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-fn kilobytes(bytes: u64) -> String {
-    format!("{:.1} kB", bytes as f64 / 1000.0)
+/// Bytes, as pintle-image tells them.
+fn in_units(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
