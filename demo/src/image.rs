@@ -171,14 +171,14 @@ fn borrow_busybox(base: &Path) -> Result {
 
 /// All of busybox's programs, and the ways to them.
 fn link_applets(base: &Path) -> Result {
-    let missing =
-        MERGED.iter().filter(|name| !base.join(name).exists() && base.join("usr").join(name).exists());
-    missing
-        .map(|name| symlink(Path::new("usr").join(name), base.join(name)))
-        .collect::<std::io::Result<()>>()?;
+    for name in MERGED {
+        if !base.join(name).exists() && base.join("usr").join(name).exists() {
+            symlink(Path::new("usr").join(name), base.join(name))?;
+        }
+    }
     let applets = call(Command::new("chroot").arg(base).args(["/bin/busybox", "--list"]))?;
-    let links = applets.lines().map(|name| base.join("bin").join(name)).filter(|link| !link.exists());
-    Ok(links.map(|link| symlink("busybox", link)).collect::<std::io::Result<()>>()?)
+    let mut links = applets.lines().map(|name| base.join("bin").join(name)).filter(|link| !link.exists());
+    Ok(links.try_for_each(|link| symlink("busybox", link))?)
 }
 
 /// As a shell wants it.
