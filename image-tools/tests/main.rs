@@ -1,4 +1,10 @@
 //! Tests from outside, each subject a module: one link instead of many.
 
+mod apply;
 mod bundle;
+mod layer;
+mod layout;
+mod model;
 mod sandbox;
+#[allow(dead_code)] // `examples/tree.rs` prints with it
+mod tree;
