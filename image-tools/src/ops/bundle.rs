@@ -93,8 +93,8 @@ fn mount(
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let upper = make_or_open(&bundle, "upper")?;
-    if let Some(top) = trees.last() {
-        crate::pipeline::copy_root(top, &upper)?;
+    if let Some(root) = overlay::root_of(trees) {
+        tree::copy_root(root, &upper)?;
     }
     match mkdirat(&bundle, "rootfs", Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
