@@ -129,8 +129,20 @@ impl Place {
         let at = self.next("mount");
         self.succeeds(&["mount", image, &at]);
         let tree = tree::walk(Path::new(&at)).expect("a tree");
-        self.succeeds(&["umount", &at]);
+        self.unmount(&at);
         tree
+    }
+
+    /// Another test's child may still have this one's descriptors, until it executes its program.
+    #[track_caller]
+    pub fn unmount(&self, at: &str) {
+        let busy = |_: &u32| {
+            let said = self.run(&["umount", at]);
+            assert!(said.code == Some(0) || said.stderr.contains("busy"), "{said:?}");
+            std::thread::sleep(Duration::from_millis(if said.code == Some(0) { 0 } else { 10 }));
+            said.code != Some(0)
+        };
+        assert!((0..100).take_while(busy).count() < 100, "{at} stays busy");
     }
 
     /// A name that nothing has yet.

@@ -153,6 +153,7 @@ impl Model {
     /// The directory of this name, links followed, made where it is missing.
     fn parent(&mut self, path: &str) -> String {
         let mut here = ".".to_owned();
+        let mut linked = false;
         let mut left: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         while let Some(part) = left.pop() {
             match part.as_str() {
@@ -167,11 +168,15 @@ impl Model {
             match self.kind(&next) {
                 Some("symlink") => {
                     let target = self.nodes[&next].entry["target"].clone();
+                    linked = true;
                     here = if target.starts_with('/') { ".".to_owned() } else { here };
                     left.extend(target.split('/').rev().map(str::to_owned));
                     continue;
                 }
                 Some("directory") => {}
+                None if linked => {
+                    self.wrong = Some(format!("{path} leads through a link to {next}, which is not there"))
+                }
                 None => self.put(&next, implied()),
                 Some(other) => self.wrong = Some(format!("{path} leads through {next}, a {other}")),
             }
