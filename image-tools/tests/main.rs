@@ -2,6 +2,7 @@
 
 mod apply;
 mod bundle;
+mod hostile;
 mod layer;
 mod layout;
 mod model;
