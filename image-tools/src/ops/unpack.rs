@@ -31,22 +31,23 @@ pub struct Options {
 /// Unpacks the image that `from` names into the directory `dir`, which is not there yet or empty.
 pub fn unpack(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
     let place = Place::claim(dir)?;
-    let store = Store::open(&common.root)?;
-    let found = find(common, &store, from)?;
-    let (target, root) = place.begin(options.rootfs_only)?;
-    let made = common
-        .transfer(&store, found.source.as_ref(), &found.image)
-        .unpack(root.as_fd(), &options.ids)
-        .and_then(|()| match options.rootfs_only {
-            true => Ok(()),
-            false => describe(common, &found, &root, &target, options),
-        })
-        .and_then(|()| keep_name(&store, from, &found))
-        .and_then(|()| place.finish());
+    let made = make(common, from, &place, options);
     if made.is_err() {
         place.abandon()?;
     }
     made
+}
+
+fn make(common: &Common, from: &Location, place: &Place, options: &Options) -> Result<()> {
+    let store = Store::open(&common.root)?;
+    let found = find(common, &store, from)?;
+    let (target, root) = place.begin(options.rootfs_only)?;
+    common.transfer(&store, found.source.as_ref(), &found.image).unpack(root.as_fd(), &options.ids)?;
+    if !options.rootfs_only {
+        describe(common, &found, &root, &target, options)?;
+    }
+    keep_name(&store, from, &found)?;
+    place.finish()
 }
 
 fn describe(
