@@ -60,6 +60,7 @@ impl Host {
     /// Neither form takes it.
     #[track_caller]
     fn refuses(&self, layout: &Layout, code: i32, words: &str) {
+        self.place.fresh_store();
         for args in [&["unpack", &layout.image(), "out"][..], &["load", &layout.image()]] {
             let said = self.place.fails(args, code, words);
             assert!(said.took < QUICK, "{said:?}");
@@ -431,28 +432,25 @@ fn cve_2024_3727_a_digest_is_no_path() {
 #[test]
 fn cve_2024_9675_a_name_is_no_path() {
     let Some(host) = Host::new() else { return };
-    let layers = [vec![file("a", "")]];
-    for name in ["../../host/secret", "..", "/etc/passwd", "a/../../b", "host/secret\0x", "x:../y"] {
+    for name in ["../../host/secret", "..", "/etc/passwd", "a/../../b", "host/secret\nx", "x:../y"] {
         let mut layout = Layout::new(Path::new(&host.place.next("layout")));
-        layout.add_layers(name, &layers);
+        layout.add_layers(name, &[vec![file("a", "")]]);
+        host.place.fresh_store();
+        host.place.fails(&["load", &layout.image(), "--name", name], 2, "");
         host.place.succeeds(&["load", &layout.image()]);
         host.place.succeeds(&["bundle", &layout.image(), "overlay"]);
         host.place.succeeds(&["umount", "--delete", "overlay"]);
         host.place.succeeds(&["ls"]);
-        host.place.succeeds(&["fsck"]);
-        if !name.contains('\0') {
-            host.place.fails(&["load", &layout.image(), "--name", name], 2, "").code
-        } else {
-            None
-        };
+        host.place.succeeds(&["rm", name]);
+        host.place.nothing_is_left();
+        host.untouched();
     }
-    host.untouched();
 }
 
 #[test]
 fn cve_2021_41190_a_document_is_a_manifest_or_an_index() {
     let Some(host) = Host::new() else { return };
-    let mut layout = Layout::new(&host.place.path("layout"));
+    let layout = Layout::new(&host.place.path("layout"));
     let stored = layout.layer(&[file("a", "")]);
     let manifest = layout.manifest(&[stored], json!({}));
     let mut both = manifest.clone();
@@ -461,16 +459,18 @@ fn cve_2021_41190_a_document_is_a_manifest_or_an_index() {
     silent.as_object_mut().expect("an object").remove("mediaType");
     let mut lies = manifest.clone();
     lies["mediaType"] = json!(INDEX);
-    for (document, words) in
-        [(&both, "both a manifest"), (&silent, "both a manifest"), (&lies, "announced as")]
-    {
-        for media_type in [MANIFEST, INDEX] {
-            let mut layout = Layout::new(Path::new(&host.place.next("layout")));
-            let top = layout.document(media_type, document);
-            layout.name(top, "");
-            let words = if media_type == INDEX && *document == lies { "" } else { words };
-            host.refuses(&layout, 5, if *document == both && media_type == INDEX { "" } else { words });
-        }
+    for (document, media_type, words) in [
+        (&both, MANIFEST, "both a manifest and an index"),
+        (&both, INDEX, "announced as"),
+        (&silent, MANIFEST, "both a manifest and an index"),
+        (&silent, INDEX, "both a manifest and an index"),
+        (&lies, MANIFEST, "announced as"),
+        (&manifest, INDEX, "announced as"),
+    ] {
+        let mut layout = Layout::new(Path::new(&host.place.next("layout")));
+        let top = layout.document(media_type, document);
+        layout.name(top, "");
+        host.refuses(&layout, 5, words);
     }
 }
 
@@ -573,7 +573,7 @@ fn every_blob_is_verified() {
     let harms: [Harm; 5] = [
         |b| b[0] ^= 1,
         |b| *b.last_mut().expect("a byte") ^= 1,
-        |b| drop(b.pop()),
+        |b| b.truncate(b.len() - 1),
         |b| b.push(0),
         |b| b.clear(),
     ];
@@ -652,8 +652,9 @@ fn zstd_zeros(bytes: u64) -> Vec<u8> {
 /// Members of gzip one after another.
 fn gzip_zeros(bytes: u64) -> Vec<u8> {
     const MEMBER: u64 = 16 << 20;
-    let one = crate::layer::pack(&vec![0; MEMBER as usize], Pack::Gzip);
-    one.repeat((bytes / MEMBER) as usize)
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut gzip, &vec![0; MEMBER as usize]).expect("into memory");
+    gzip.finish().expect("into memory").repeat((bytes / MEMBER) as usize)
 }
 
 const TEN_GIB: u64 = 10 << 30;
@@ -789,7 +790,7 @@ fn extended_headers_say_the_truth_about_their_length() {
         b"99999999999999999999999999 path=x\n",
         b"0 path=x\n",
         b"1 path=x\n",
-        b"10 path=x\n",
+        b"8 path=x\n",
         b"11 path=x",
         b"-5 path=x\n",
         b"path=x\n",

@@ -28,6 +28,7 @@ static PLACES: AtomicU32 = AtomicU32::new(0);
 pub struct Place {
     pub dir: PathBuf,
     trees: AtomicU32,
+    stores: AtomicU32,
 }
 
 /// What a command said, and how long it took.
@@ -49,7 +50,7 @@ impl Place {
         let name = format!("pii{}-{}", std::process::id(), PLACES.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).expect("a folder");
-        Some(Self { dir, trees: AtomicU32::new(0) })
+        Some(Self { dir, trees: AtomicU32::new(0), stores: AtomicU32::new(0) })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -57,7 +58,12 @@ impl Place {
     }
 
     pub fn store(&self) -> PathBuf {
-        self.path("store")
+        self.path(&format!("store{}", self.stores.load(Ordering::Relaxed)))
+    }
+
+    /// From now on another store, which is empty.
+    pub fn fresh_store(&self) {
+        self.stores.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A path as an argument.
@@ -159,7 +165,7 @@ impl Place {
             return;
         }
         for dir in ["tmp", "layers", "leases"] {
-            assert_eq!(names(&self.path("store").join(dir)), BTreeSet::new(), "store/{dir}");
+            assert_eq!(names(&self.store().join(dir)), BTreeSet::new(), "store/{dir}");
         }
         let index: Value = serde_json::from_slice(&fs::read(self.store().join("index.json")).expect("it"))
             .expect("index.json");
@@ -168,7 +174,7 @@ impl Place {
         // Whole blobs of a refused image, and begun ones, are garbage.
         self.succeeds(&["gc"]);
         for dir in ["blobs/sha256", "partial"] {
-            assert_eq!(names(&self.path("store").join(dir)), BTreeSet::new(), "store/{dir}");
+            assert_eq!(names(&self.store().join(dir)), BTreeSet::new(), "store/{dir}");
         }
     }
 
@@ -281,7 +287,8 @@ impl Layout {
     }
 
     /// The manifest of an image of these layers, whose configuration has this `config`.
-    pub fn manifest(&self, layers: &[Stored], config: Value) -> Value {
+    pub fn manifest(&self, layers: &[Stored], mut config: Value) -> Value {
+        config["Cmd"] = json!(["/program"]);
         let diff_ids: Vec<&str> = layers.iter().map(|l| l.diff_id.as_str()).collect();
         let document = json!({
             "os": "linux", "architecture": "amd64", "config": config,
