@@ -739,7 +739,7 @@ fn a_layer_of_two_images_is_not_confused() {
         let images =
             [vec![shared.clone()], vec![lower.clone(), shared.clone()], vec![vec![dir("z")], shared]];
         let images = images.map(|layers| layers.into_iter().collect::<Vec<_>>());
-        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        for order in [[0, 1, 2], [2, 1, 0]] {
             let Some(place) = Place::new() else { return };
             for image in order.map(|n| &images[n]) {
                 // The model of a link through a link needs the target first.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod bundle;
+mod crash;
 mod hostile;
 mod layer;
 mod layout;
