@@ -159,6 +159,87 @@ fn a_killed_bundle_is_made_by_the_next_command() {
     killed(&place, 60, &args, done, undo);
 }
 
+/// What changes a folder, as the main thread calls it.
+const CHANGES: [&str; 12] = [
+    "mkdir",
+    "mkdirat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "unlink",
+    "unlinkat",
+    "move_mount",
+    "syncfs",
+    "write",
+    "flock",
+];
+
+/// Kills the command as it enters each such call, one after another, until it has no more of them. Gives the number of kills.
+fn killed_at_every_change(place: &Place, args: &[&str], done: impl Fn(&Place), undo: impl Fn(&Place)) -> u32 {
+    let mut kills = 0;
+    for call in CHANGES {
+        for nth in 1.. {
+            place.fresh_store();
+            let command = place.command(args);
+            let mut strace = std::process::Command::new("strace");
+            strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+            strace.args(["-e", &format!("inject={call}:signal=KILL:when={nth}")]);
+            strace.arg(command.get_program()).args(command.get_args()).current_dir(&place.dir);
+            let output = strace.output().expect("strace");
+            if output.status.success() {
+                undo(place);
+                break;
+            }
+            assert_eq!(output.status.code(), None, "{call} {nth}: {output:?}");
+            kills += 1;
+            println!("killed at {call} {nth}");
+            done(place);
+            undo(place);
+            for folder in ["tmp", "partial"] {
+                assert_eq!(names(&place.store().join(folder)), Default::default());
+            }
+            place.succeeds(&["fsck"]);
+        }
+    }
+    kills
+}
+
+#[test]
+fn a_command_killed_at_any_change_is_gone_on_with() {
+    let Some(place) = Place::new() else { return };
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        println!("SKIP no strace");
+        return;
+    }
+    let mut layout = place.layout("layout");
+    layout.add_layers("image1", &[vec![dir("d"), file("d/a", "1")], vec![file("d/b", "2"), white("d/a")]]);
+    let image = layout.image();
+    let again = |place: &Place, args: &[&str], whole: &str| {
+        let said = place.run(args);
+        assert!(said.code == Some(0) || !whole.is_empty() && said.stderr.contains(whole), "{said:?}");
+    };
+    let load = ["load", &image];
+    let kills = killed_at_every_change(&place, &load, |place| again(place, &load, ""), |_| ());
+    assert!(kills > 10, "{kills}");
+    let bundle = ["bundle", &image, "bundle"];
+    let done = |place: &Place| {
+        again(place, &bundle, "mounted already");
+        assert!(place.path("bundle/rootfs/d/b").exists());
+        let config = fs::read(place.path("bundle/config.json")).expect("config.json");
+        serde_json::from_slice::<serde_json::Value>(&config).expect("all of it");
+    };
+    let undo = |place: &Place| drop(place.succeeds(&["umount", "--delete", "bundle"]));
+    assert!(killed_at_every_change(&place, &bundle, done, undo) > 10);
+    let unpack = ["unpack", &image, "out"];
+    let done = |place: &Place| {
+        again(place, &unpack, "not empty");
+        assert!(place.path("out/rootfs/d/b").exists() && place.path("out/config.json").exists());
+    };
+    let undo = |place: &Place| fs::remove_dir_all(place.path("out")).expect("the bundle");
+    assert!(killed_at_every_change(&place, &unpack, done, undo) > 10);
+}
+
 #[test]
 fn many_processes_load_the_same_image_at_once() {
     let Some(place) = Place::new() else { return };
