@@ -14,9 +14,10 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::image::Source;
 use crate::layer::apply::clean;
-use crate::layer::compression::{Compression, Decompressed};
+use crate::layer::compression::Compression;
 use crate::layer::member::Kind;
 use crate::layer::read::Members;
+use crate::layer::stream::copy_limited;
 use crate::layout::{REF_NAME, blob_path};
 use crate::manifest::{Descriptor, Index, LARGEST, Manifest, json, media, to_json};
 use crate::reference::Reference;
@@ -76,8 +77,7 @@ impl Archive {
             given
         } else {
             let whole = Cursor::new(begin).chain(given);
-            let mut archive = Decompressed::new(BufReader::new(whole))?;
-            std::io::copy(&mut archive, &mut &*temporary)?;
+            copy_limited(whole, &mut &*temporary)?;
             temporary.try_clone()?
         };
         let members = members(&file)?;

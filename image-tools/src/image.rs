@@ -102,6 +102,6 @@ impl Image {
 
     /// Of all layers, compressed, in bytes.
     pub fn size(&self) -> u64 {
-        self.manifest.layers.iter().map(|l| l.size).sum()
+        self.manifest.layers.iter().fold(0, |sum: u64, l| sum.saturating_add(l.size))
     }
 }

@@ -1,10 +1,11 @@
 //! Stacks applied layers with overlayfs, by the new mount API: one lowerdir per call, so neither their number nor the length of their
 //! paths is limited by a page (fsopen(2), Linux 6.5 for `lowerdir+`; before that a string of short relative names).
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, XattrFlags, fgetxattr, fsetxattr, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -12,6 +13,7 @@ use rustix::mount::{
 };
 
 use crate::error::{Context, Error, Result};
+use crate::tree;
 
 /// A writable top.
 pub struct Upper<'a> {
@@ -28,10 +30,42 @@ pub fn stack(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     build(layers, top).context("overlay mount")
 }
 
-fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
-    if layers.is_empty() && top.is_none() {
-        return Err(Error::unsupported("an image without layers has no tree"));
+/// On a layer's root: no entry tells of it, so the tree's root is that of a layer below. overlayfs keeps such names to itself.
+fn implied() -> &'static str {
+    match crate::rootless::is_in_user_namespace() {
+        true => "user.overlay.pintle.implied",
+        false => "trusted.overlay.pintle.implied",
     }
+}
+
+/// Marks a layer's root as one that the layer says nothing of. Whoever may not do that may not mount either.
+pub fn mark_implied_root(root: impl AsFd) -> Result<()> {
+    match fsetxattr(root, implied(), b"y", XattrFlags::empty()) {
+        Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(e).context(implied()),
+    }
+}
+
+/// The layer that says what the root of the tree is like: the highest that has an entry for it.
+pub fn root_of(layers: &[OwnedFd]) -> Option<&OwnedFd> {
+    let tells = |layer: &&OwnedFd| fgetxattr(layer, implied(), &mut [0; 1]).is_err();
+    layers.iter().rev().find(tells).or(layers.last())
+}
+
+/// Layers, highest first, each once: overlayfs refuses a second time, and the lower one of two equal layers adds nothing.
+fn distinct(layers: &[OwnedFd]) -> Result<Vec<&OwnedFd>> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for layer in layers.iter().rev() {
+        let stat = fstat(layer)?;
+        if seen.insert((stat.st_dev, stat.st_ino)) {
+            found.push(layer);
+        }
+    }
+    Ok(found)
+}
+
+fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         Errno::PERM => Error::new(
             crate::error::Kind::Denied,
@@ -48,13 +82,20 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     if crate::rootless::is_in_user_namespace() {
         tell(&fs, fsconfig_set_flag(fs.as_fd(), "userxattr"))?;
     }
-    // overlayfs wants two layers at least where nothing is above: an empty one does no harm at the bottom. On top it would
-    // give the tree its root.
-    let empty;
-    let mut lowers: Vec<String> = layers.iter().rev().map(path_of).collect();
-    if top.is_none() && lowers.len() == 1 {
-        empty = empty_dir()?;
-        lowers.push(path_of(&empty));
+    let root = root_of(layers);
+    let mut lowers: Vec<String> = distinct(layers)?.into_iter().map(path_of).collect();
+    // overlayfs wants two layers at least, one below an upper one, and shows the highest one's root: an empty one does no harm.
+    let mut empty = Vec::new();
+    let least = if top.is_some() { 1 } else { 2 };
+    let other_root = top.is_none() && root.map(path_of) != layers.last().map(path_of);
+    while lowers.len() < least || (other_root && empty.is_empty()) {
+        let dir = empty_dir(root)?;
+        lowers.insert(0, path_of(&dir));
+        empty.push(dir);
+    }
+    if !empty.is_empty() {
+        // Two file systems that tell their files apart by number alone.
+        tell(&fs, fsconfig_set_string(fs.as_fd(), "xino", "on"))?;
     }
     for lower in &lowers {
         match fsconfig_set_string(fs.as_fd(), "lowerdir+", lower) {
@@ -97,11 +138,17 @@ fn path_of(dir: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd())
 }
 
-/// A directory that nobody else sees: the root of a tmpfs that is mounted nowhere.
-fn empty_dir() -> Result<OwnedFd> {
+/// A directory that nobody else sees, with the attributes of `like`: the root of a tmpfs that is mounted nowhere.
+fn empty_dir(like: Option<&OwnedFd>) -> Result<OwnedFd> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(fs.as_fd())?;
-    Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+    let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let dir = tree::open_dir(&mount, ".")?;
+    match like {
+        Some(like) => tree::copy_root(like, &dir)?,
+        None => tree::set_default(&dir)?,
+    }
+    Ok(mount)
 }
 
 /// The kernel's own words about a refused option are better than its errno; reading the context gives them.

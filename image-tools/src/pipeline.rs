@@ -20,6 +20,7 @@ use crate::progress::{Progress, Task};
 use crate::store::arrival::Arrival;
 use crate::store::layers::{Key, Record};
 use crate::store::{Store, Temporary};
+use crate::tree;
 
 /// One image's way into a store or onto a tree.
 pub struct Transfer<'a> {
@@ -219,8 +220,8 @@ impl<'a> Transfer<'a> {
         let temporary = self.store.temporary()?;
         let (upper, work) = (temporary.make("fs")?, temporary.make("work")?);
         // The root's own attributes are the parents', until the layer says others.
-        if let Some(parent) = below.last() {
-            copy_root(parent, &upper)?;
+        if let Some(root) = overlay::root_of(below) {
+            tree::copy_root(root, &upper)?;
         }
         let top = overlay::Upper { upper: upper.as_fd(), work: work.as_fd(), volatile: false };
         let mount = overlay::stack(below, Some(&top))?;
@@ -298,16 +299,6 @@ struct Made<'a> {
 
 fn record(layer: &Layer<'_>, applied: &Applied, size: u64) -> Record {
     Record { diff_id: layer.diff_id.clone(), size, members: applied.members }
-}
-
-/// An overlay's root shows the upper's attributes; they are to be those of what is below.
-pub(crate) fn copy_root(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens};
-    let stat = fstat(from)?;
-    fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
-    Ok(futimens(to, &Timestamps { last_access: time, last_modification: time })?)
 }
 
 /// Each blob once: images may have the same layer twice.

@@ -20,7 +20,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use self::lock::Lock;
@@ -43,22 +43,30 @@ impl Store {
     /// Opens the store at `path`, and makes it where there is none.
     pub fn open(path: &Path) -> Result<Self> {
         let place = || format!("store {}", path.display());
-        let layout = Layout::create(path).with_context(place)?;
-        for (dir, mode) in
-            [("layers", 0o700), ("partial", 0o700), ("tmp", 0o700), ("leases", 0o700), ("locks", 0o700)]
-        {
-            match mkdirat(layout.dir(), dir, Mode::from_raw_mode(mode)) {
+        std::fs::create_dir_all(path).with_context(place)?;
+        let dir = openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(place)?;
+        // The lock comes first: of two that find nothing there, one makes it and the other one waits.
+        let lock = Lock::open(dir.as_fd(), "lock").with_context(place)?;
+        if lock.try_exclusive()? {
+            let store = Self { layout: Self::make(path).with_context(place)?, lock };
+            store.sweep().with_context(place)?;
+            store.lock.shared().with_context(place)?;
+            return Ok(store);
+        }
+        lock.shared().with_context(place)?;
+        Ok(Self { layout: Self::make(path).with_context(place)?, lock })
+    }
+
+    fn make(path: &Path) -> Result<Layout> {
+        let layout = Layout::create(path)?;
+        for dir in ["layers", "partial", "tmp", "leases", "locks"] {
+            match mkdirat(layout.dir(), dir, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e).with_context(place),
+                Err(e) => return Err(e).context(dir),
             }
         }
-        let lock = Lock::open(layout.dir(), "lock").with_context(place)?;
-        let store = Self { layout, lock };
-        if store.lock.try_exclusive()? {
-            store.sweep().with_context(place)?;
-        }
-        store.lock.shared().with_context(place)?;
-        Ok(store)
+        Ok(layout)
     }
 
     /// The layout in which blobs and names are kept.

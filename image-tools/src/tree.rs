@@ -5,8 +5,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, fstat, futimens, mkdirat, openat,
-    statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
+    fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -23,10 +23,15 @@ pub fn make_root(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd>
     let name = name.into_c_str()?;
     mkdirat(&at, &*name, Mode::RWXU)?;
     let root = open_dir(at, &*name)?;
-    fchmod(&root, Mode::from_raw_mode(0o755))?;
-    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
-    futimens(&root, &Timestamps { last_access: epoch, last_modification: epoch })?;
+    set_default(&root)?;
     Ok(root)
+}
+
+/// Makes a directory one that nobody tells of: 0755 and of 1970.
+pub fn set_default(dir: impl AsFd) -> Result<()> {
+    fchmod(&dir, Mode::from_raw_mode(0o755))?;
+    let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(futimens(&dir, &Timestamps { last_access: epoch, last_modification: epoch })?)
 }
 
 /// The names in a directory, without `.` and `..`, and what each probably is.
@@ -39,6 +44,50 @@ pub fn names(dir: impl AsFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
         }
     }
     Ok(found)
+}
+
+/// The names of a file's extended attributes; none where the file system has no such thing.
+pub fn xattr_names(file: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+    loop {
+        let size = match flistxattr_query(&file) {
+            Err(Errno::OPNOTSUPP) => 0,
+            other => other?,
+        };
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let mut list = vec![0; size];
+        match flistxattr(&file, &mut list[..]) {
+            // More of them meanwhile.
+            Err(Errno::RANGE) => {}
+            Err(e) => return Err(e),
+            Ok(size) => {
+                let names = list[..size].split(|b| *b == 0).filter(|n| !n.is_empty());
+                return Ok(names.map(<[u8]>::to_vec).collect());
+            }
+        }
+    }
+}
+
+fn is_overlays(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// Gives a directory the owner, mode, attributes and time of another one; what belongs to overlayfs stays where it is.
+pub fn copy_root(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    let stat = fstat(&from)?;
+    fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    for name in xattr_names(&from)?.into_iter().filter(|name| !is_overlays(name)) {
+        let mut value = vec![0; 1 << 16];
+        let size = fgetxattr(&from, &name[..], &mut value[..])?;
+        match fsetxattr(&to, &name[..], &value[..size], XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(e) => return Err(e).with_context(|| format!("extended attribute {}", show(&name))),
+        }
+    }
+    fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
+    Ok(futimens(&to, &Timestamps { last_access: time, last_modification: time })?)
 }
 
 /// What is not removed, by its directory's inode and its name.

@@ -1,9 +1,16 @@
 //! Tests from outside, each subject a module: one link instead of many.
 
+mod apply;
 mod bundle;
+mod crash;
 mod diff;
 mod differential;
+mod hostile;
+mod layer;
+mod layout;
+mod model;
 mod oracle;
 mod registry;
 mod sandbox;
+#[allow(dead_code)] // `examples/tree.rs` prints with it
 mod tree;

@@ -43,12 +43,21 @@ impl Record {
 
     /// Writes it.
     pub fn write(&self, bundle: &Path) -> Result<()> {
-        let path = bundle.join(FILE);
-        std::fs::write(&path, to_json(self)).with_context(|| path.display().to_string())
+        write_whole(bundle, FILE, &to_json(self))
     }
 
     /// Whether changes are in `upper`.
     pub fn is_overlay(&self) -> bool {
         !self.layers.is_empty()
     }
+}
+
+/// Names that a killed command may have left half written.
+pub const PARTIAL: &str = ".partial";
+
+/// Writes a file of a bundle, of which nobody sees half.
+pub fn write_whole(bundle: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let (path, partial) = (bundle.join(name), bundle.join(format!("{name}{PARTIAL}")));
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path));
+    written.with_context(|| path.display().to_string())
 }

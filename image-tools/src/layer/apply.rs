@@ -21,11 +21,12 @@ use rustix::io::Errno;
 
 use self::directories::{Dir, Directories};
 use self::metadata::Attributes;
-use self::whiteout::{Mark, Touched};
+use self::whiteout::{Below, Mark, Touched};
 use super::ids::Ids;
 use super::member::{Extent, Kind, Member};
 use super::read::{Members, show};
 use crate::error::{Context, Error, Result};
+use crate::overlay;
 use crate::tree;
 
 /// The most members of a layer.
@@ -88,6 +89,8 @@ pub fn apply<R: BufRead>(
         attributes: Attributes::new(options, warn),
         applied: Applied::default(),
         late: Vec::new(),
+        told_root: false,
+        pseudo_links: false,
     };
     while let Some(member) = members.next()? {
         applier.applied.members += 1;
@@ -134,6 +137,10 @@ struct Applier<'a> {
     applied: Applied,
     /// Hard links whose target was not there yet.
     late: Vec<(Vec<u8>, Vec<u8>)>,
+    /// There was an entry for the root.
+    told_root: bool,
+    /// aufs's folder of targets of hard links is there, until the end.
+    pseudo_links: bool,
 }
 
 impl Applier<'_> {
@@ -144,6 +151,11 @@ impl Applier<'_> {
         };
         if let Some(mark) = Mark::read(name)? {
             return self.mark(parent, &mark);
+        }
+        match Below::read(parent)? {
+            Below::Ordinary => {}
+            Below::PseudoLinks if matches!(member.kind, Kind::File { .. }) => self.pseudo_links = true,
+            Below::PseudoLinks | Below::Other => return Ok(()),
         }
         let Some(dir) = self.parent(parent)? else { return Ok(()) };
         let c_name = c_string(name)?;
@@ -185,7 +197,9 @@ impl Applier<'_> {
             return Err(Error::invalid("the root is a directory and can't be anything else"));
         }
         let dir = self.dirs.root();
+        self.told_root = true;
         self.attributes.directory(&dir.fd, member, true)?;
+        dir.look()?;
         self.dirs.set_time(&dir, b"", member.mtime);
         Ok(())
     }
@@ -220,6 +234,11 @@ impl Applier<'_> {
                 return Ok(());
             }
         };
+        // overlayfs merges the roots of all layers whatever they say.
+        if self.overlay() && *mark == Mark::Opaque && parent.is_empty() {
+            self.applied.needs_parents = true;
+            return Ok(());
+        }
         let removed = match (mark, self.overlay()) {
             (Mark::Opaque, true) => whiteout::make_opaque(&dir)?,
             (Mark::Opaque, false) => self.touched.opaque(&dir)?,
@@ -259,9 +278,12 @@ impl Applier<'_> {
             other => other,
         };
         made?;
-        let dir = Dir::new(tree::open_dir(&at.dir.fd, at.name)?)?;
-        self.attributes.directory(&dir.fd, member, had)?;
-        let dir = self.dirs.keep(at.path, dir);
+        let fd = tree::open_dir(&at.dir.fd, at.name)?;
+        if !had && at.dir.inherits() {
+            metadata::disinherit(fd.as_fd())?;
+        }
+        self.attributes.directory(&fd, member, had)?;
+        let dir = self.dirs.keep(at.path, Dir::new(fd)?);
         self.dirs.set_time(&dir, at.path, member.mtime);
         Ok(())
     }
@@ -316,6 +338,9 @@ impl Applier<'_> {
                 }
                 file.set_len(size)?;
             }
+        }
+        if at.dir.inherits() {
+            metadata::disinherit(file.as_fd())?;
         }
         self.attributes.file(&file, member)
     }
@@ -374,6 +399,9 @@ impl Applier<'_> {
             self.attributes.warn("devices can't be made here: an empty file stands in for each");
             return Ok(());
         }
+        if at.dir.inherits() {
+            metadata::disinherit_by_name(at.dir.fd.as_fd(), at.name)?;
+        }
         self.attributes.by_name(at.dir.fd.as_fd(), at.name, member)
     }
 
@@ -396,6 +424,17 @@ impl Applier<'_> {
                     show(&target)
                 )));
             }
+        }
+        if self.pseudo_links {
+            tree::remove(self.root, whiteout::PSEUDO_LINKS_C)?;
+            self.dirs.forget();
+        }
+        match (self.told_root, self.options) {
+            (false, Options { form: Form::Overlay, .. }) => overlay::mark_implied_root(self.root)?,
+            (false, Options { base: true, .. }) => {
+                self.dirs.own_root().context("the root, which has no entry")?
+            }
+            _ => {}
         }
         self.dirs.finish(self.root)?;
         Ok(self.applied)

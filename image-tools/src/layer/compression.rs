@@ -131,6 +131,15 @@ impl<R: BufRead> Decompressed<R> {
         })
     }
 
+    /// What is decompressed; none behind the last member.
+    pub fn source(&self) -> Option<&R> {
+        match self {
+            Self::None(source) => Some(source),
+            Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref()),
+            Self::Zstd(decoder) => Some(decoder.get_ref()),
+        }
+    }
+
     /// Reads what is left of the source: where its digest is checked at its end, a broken stream is told as what it is.
     pub fn drain(&mut self) -> io::Result<()> {
         let source: &mut dyn Read = match self {
@@ -156,7 +165,8 @@ impl<R: BufRead> Read for Decompressed<R> {
                 }
                 // The end of a member: another one, or bytes that only the digest is about.
                 let mut source = slot.take().expect("matched above").into_inner();
-                if source.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+                // A buffer may end after the first byte of a member.
+                if matches!(source.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]) {
                     *slot = Some(Box::new(GzDecoder::new(source)));
                 } else {
                     io::copy(&mut source, &mut io::sink())?;
@@ -198,6 +208,17 @@ mod tests {
         for tail in [&[0; 10][..], b"garbage"] {
             let bytes = [&compressed(Compression::Gzip, b"x")[..], tail].concat();
             assert_eq!(read(&bytes).unwrap(), b"x");
+        }
+    }
+
+    #[test]
+    fn members_are_found_wherever_a_buffer_ends() {
+        let bytes = [compressed(Compression::Gzip, b"one "), compressed(Compression::Gzip, b"two")].concat();
+        for capacity in 4..bytes.len() {
+            let mut out = Vec::new();
+            let mut reader = Decompressed::new(io::BufReader::with_capacity(capacity, &bytes[..])).unwrap();
+            reader.read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"one two", "{capacity}");
         }
     }
 

@@ -35,7 +35,8 @@ impl Map {
             return Ok(id);
         }
         let found = self.0.iter().find(|r| id >= r.inside && id - r.inside < r.count);
-        let mapped = found.and_then(|r| r.outside.checked_add(id - r.inside));
+        // The last number of all means nobody.
+        let mapped = found.and_then(|r| r.outside.checked_add(id - r.inside)).filter(|id| *id != u32::MAX);
         mapped.ok_or_else(|| Error::unsupported(format!("id {id} is not in the map")))
     }
 

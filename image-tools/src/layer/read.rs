@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 const BLOCK: usize = 512;
 /// The largest extended header, and so the longest name or attribute, in bytes.
 const LARGEST_HEADER: u64 = 1 << 20;
+/// The largest header for all members, in bytes: what it says is copied for each.
+const LARGEST_GLOBAL: u64 = 64 << 10;
+/// The most extended attributes of a member: no file system keeps as many.
+const MOST_XATTRS: usize = 1000;
 /// The longest path that the kernel takes, in bytes.
 const LONGEST_PATH: usize = 4095;
 /// The most pieces of a sparse file.
@@ -83,6 +87,7 @@ impl<R: BufRead> Members<R> {
     fn member(&mut self) -> Result<Option<Member>> {
         let mut pax = self.global.clone();
         let (mut long_name, mut long_link) = (None, None);
+        let mut room = LARGEST_HEADER;
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
@@ -92,16 +97,16 @@ impl<R: BufRead> Members<R> {
             let size = u64::try_from(size).map_err(|_| Error::invalid("negative size"))?;
             match header.0[156] {
                 b'x' | b'X' => {
-                    let records = self.extended(size)?;
+                    let records = self.extended(size, &mut room)?;
                     pax.read(&records)?;
                 }
                 b'g' => {
-                    let records = self.extended(size)?;
+                    let records = self.extended(size, &mut LARGEST_GLOBAL.min(room))?;
                     self.global.read(&records)?;
                     pax = self.global.clone();
                 }
-                b'L' => long_name = Some(until_nul(self.extended(size)?)),
-                b'K' => long_link = Some(until_nul(self.extended(size)?)),
+                b'L' => long_name = Some(until_nul(self.extended(size, &mut room)?)),
+                b'K' => long_link = Some(until_nul(self.extended(size, &mut room)?)),
                 _ => {
                     pax.path = pax.path.or(long_name);
                     pax.link = pax.link.or(long_link);
@@ -211,7 +216,7 @@ impl<R: BufRead> Members<R> {
             let mut text = Vec::new();
             loop {
                 let mut byte = [0];
-                members.read_exact(&mut byte)?;
+                members.read_exact(&mut byte).map_err(cut)?;
                 read += 1;
                 match byte[0] {
                     b'\n' => break decimal(&text),
@@ -265,13 +270,13 @@ impl<R: BufRead> Members<R> {
         Ok(())
     }
 
-    /// The data of an extended header. Its size is the header's own: a pax size is for the file behind.
-    fn extended(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > LARGEST_HEADER {
-            return Err(Error::invalid(format!(
-                "extended header of {size} bytes, more than {LARGEST_HEADER}"
-            )));
+    /// The data of an extended header. Its size is the header's own: a pax size is for the file behind. All before one file share
+    /// the room for them.
+    fn extended(&mut self, size: u64, room: &mut u64) -> Result<Vec<u8>> {
+        if size > *room {
+            return Err(Error::invalid(format!("extended header of {size} bytes, more than {room}")));
         }
+        *room -= size;
         self.expect_data(size)?;
         let mut data = vec![0; size as usize];
         self.read_exact(&mut data).map_err(cut)?;
@@ -367,18 +372,22 @@ impl Pax {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattr(name, value.to_vec());
+                    self.xattr(name, value.to_vec())?;
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    self.xattr(name, base64(value)?);
+                    self.xattr(name, base64(value)?)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn xattr(&mut self, name: &[u8], value: Vec<u8>) {
+    fn xattr(&mut self, name: &[u8], value: Vec<u8>) -> Result<()> {
         self.xattrs.retain(|(had, _)| had != name);
+        if self.xattrs.len() >= MOST_XATTRS {
+            return Err(Error::invalid(format!("more than {MOST_XATTRS} extended attributes")));
+        }
         self.xattrs.push((name.to_vec(), value));
+        Ok(())
     }
 }
 

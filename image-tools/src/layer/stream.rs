@@ -39,6 +39,36 @@ pub fn limit(blob: u64, given: Option<u64>) -> u64 {
     given.unwrap_or_else(|| FREE.max(blob.saturating_mul(GROWTH)))
 }
 
+/// Copies an archive of unknown size, which may grow as much: against bombs, too.
+pub fn copy_limited(compressed: impl Read, to: &mut impl io::Write) -> Result<()> {
+    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, Counted(compressed, 0)))?;
+    let mut buffer = vec![0; CHUNK];
+    let mut written = 0u64;
+    loop {
+        let n = fill(&mut archive, &mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        written += n as u64;
+        let limit = limit(archive.source().map_or(0, |source| source.get_ref().1), None);
+        if written > limit {
+            return Err(Error::invalid(format!("uncompressed: more than {limit} bytes")));
+        }
+        to.write_all(&buffer[..n])?;
+    }
+}
+
+/// A reader that knows how far it is.
+struct Counted<R>(R, u64);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(to)?;
+        self.1 += n as u64;
+        Ok(n)
+    }
+}
+
 /// Starts the thread that reads and decompresses `source`. The archive has to have the digest `expect` and be no longer than
 /// `limit` bytes.
 pub fn spawn<'scope, R: Read + Send + 'scope>(
@@ -68,8 +98,17 @@ pub fn spawn<'scope, R: Read + Send + 'scope>(
     }
 }
 
-fn decompress(source: impl Read, send: &SyncSender<Chunk>, recycled: &Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, source)).map_err(io::Error::from)?;
+fn decompress(
+    mut source: impl Read,
+    send: &SyncSender<Chunk>,
+    recycled: &Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    // A source may give its first bytes one by one; they say how the rest is compressed.
+    let mut begin = vec![0; 4];
+    let filled = fill(&mut source, &mut begin)?;
+    begin.truncate(filled);
+    let whole = BufReader::with_capacity(INPUT, io::Cursor::new(begin).chain(source));
+    let mut archive = Decompressed::new(whole).map_err(io::Error::from)?;
     loop {
         let mut chunk = recycled.try_recv().unwrap_or_default();
         chunk.resize(CHUNK, 0);
@@ -183,6 +222,32 @@ mod tests {
         );
         assert!(through(&gzip, &right, 1 << 20).unwrap_err().contains("--max-layer-size"));
         assert!(through(&gzip[..gzip.len() / 2], &right, u64::MAX).is_err());
+    }
+
+    /// Gives one byte at a time, as a slow server may.
+    struct Drops<'a>(&'a [u8]);
+
+    impl Read for Drops<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let n = self.0.len().min(to.len()).min(1);
+            self.0.read(&mut to[..n])
+        }
+    }
+
+    #[test]
+    fn a_stream_may_come_in_drops() {
+        for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let mut writer = form.writer(Vec::new()).unwrap();
+            writer.write_all(b"text").unwrap();
+            let bytes = writer.finish().unwrap();
+            let read = std::thread::scope(|scope| {
+                let mut stream = spawn(scope, Drops(&bytes), &Digest::of(b"text"), u64::MAX);
+                let mut out = Vec::new();
+                stream.read_to_end(&mut out).unwrap();
+                stream.finish().map(|()| out)
+            });
+            assert_eq!(read.unwrap(), b"text", "{form:?}");
+        }
     }
 
     #[test]

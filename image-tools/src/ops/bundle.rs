@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::mount::layers;
 use super::{Common, Found, find, unpack};
-use crate::bundle::{self, record::Record};
+use crate::bundle;
+use crate::bundle::record::{PARTIAL, Record, write_whole};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
 use crate::overlay::{self, Upper};
@@ -39,13 +40,17 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;
     let place = || dir.display().to_string();
-    let is_new = prepare_dir(dir, &found).with_context(place)?;
+    let state = prepare_dir(dir, &found).with_context(place)?;
     let dir = dir.canonicalize().with_context(place)?;
-    let made = mount(&store, &found, &dir, keys, &trees, options.volatile).and_then(|root| match is_new {
-        true => describe(common, &found, &root, &dir, options),
-        false => Ok(()),
+    let root = match state {
+        State::Mounted => tree::open_dir(CWD, dir.join("rootfs")).context("rootfs"),
+        _ => mount(&store, &found, &dir, keys, &trees, options.volatile),
+    };
+    let made = root.and_then(|root| match dir.join("config.json").exists() {
+        true => Ok(()),
+        false => describe(common, &found, &root, &dir, options),
     });
-    if made.is_err() && is_new {
+    if made.is_err() && state == State::New {
         overlay::detach(&dir.join("rootfs"))?;
         clear(&dir)?;
         store.end_lease(&dir)?;
@@ -53,15 +58,26 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
     made
 }
 
-/// True for a new one.
-fn prepare_dir(dir: &Path, found: &Found<'_>) -> Result<bool> {
+/// What is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    New,
+    /// A bundle of this image, which is not mounted.
+    Unmounted,
+    /// One that is mounted and has no config.json yet: its command was killed.
+    Mounted,
+}
+
+fn prepare_dir(dir: &Path, found: &Found<'_>) -> Result<State> {
     match std::fs::DirBuilder::new().recursive(false).create(dir) {
-        Ok(()) => return Ok(true),
+        Ok(()) => return Ok(State::New),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(e.into()),
     }
-    if std::fs::read_dir(dir)?.next().is_none() {
-        return Ok(true);
+    let names: Vec<_> = std::fs::read_dir(dir)?.map(|e| Ok(e?.file_name())).collect::<Result<_>>()?;
+    if names.iter().all(|name| *name == *format!("{}{PARTIAL}", bundle::record::FILE)) {
+        return Ok(State::New);
     }
     let record = Record::read(dir)?;
     if record.image.digest != found.image.descriptor.digest {
@@ -70,16 +86,20 @@ fn prepare_dir(dir: &Path, found: &Found<'_>) -> Result<bool> {
     if !record.is_overlay() {
         return Err(Error::other("a flat bundle, made by unpack"));
     }
-    if is_mounted(&dir.join("rootfs"))? {
-        return Err(Error::other("mounted already"));
+    match (is_mounted(&dir.join("rootfs"))?, dir.join("config.json").exists()) {
+        (true, true) => Err(Error::other("mounted already")),
+        (true, false) => Ok(State::Mounted),
+        (false, _) => Ok(State::Unmounted),
     }
-    Ok(false)
 }
 
 fn is_mounted(dir: &Path) -> Result<bool> {
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    let stat = rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS)?;
-    Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+    match rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Mounts the tree on `rootfs`; the lease and the record come first, so that nobody collects what is about to be used.
@@ -98,8 +118,8 @@ fn mount(
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let upper = make_or_open(&bundle, "upper")?;
-    if let Some(top) = trees.last() {
-        crate::pipeline::copy_root(top, &upper)?;
+    if let Some(root) = overlay::root_of(trees) {
+        tree::copy_root(root, &upper)?;
     }
     match mkdirat(&bundle, "rootfs", Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -125,7 +145,7 @@ fn describe(common: &Common, found: &Found<'_>, root: &OwnedFd, dir: &Path, opti
     bundle::prepare(&found.image.config, root.as_fd(), &options.config)?;
     let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &options.config)?;
     converted.warnings.iter().for_each(|text| common.progress.warn(text));
-    std::fs::write(dir.join("config.json"), &converted.json).context("config.json")
+    write_whole(dir, "config.json", converted.json.as_ref())
 }
 
 /// A failed bundle leaves an empty directory, as it may have found one.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, flock, futimens, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 
 use super::{Common, find};
 use crate::bundle::{self, record::Record};
@@ -16,8 +16,6 @@ use crate::layer::stat;
 use crate::location::Location;
 use crate::store::Store;
 use crate::tree;
-
-const EPOCH: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// How to unpack.
 #[derive(Clone, Debug, Default)]
@@ -33,24 +31,23 @@ pub struct Options {
 /// Unpacks the image that `from` names into the directory `dir`, which is not there yet or empty.
 pub fn unpack(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
     let place = Place::claim(dir)?;
-    let store = Store::open(&common.root)?;
-    let found = find(common, &store, from)?;
-    let (target, root) = place.begin(options.rootfs_only)?;
-    // Where no layer has an entry for the root, the tree does not tell when it was made.
-    futimens(&root, &Timestamps { last_access: EPOCH, last_modification: EPOCH }).context("rootfs: time")?;
-    let made = common
-        .transfer(&store, found.source.as_ref(), &found.image)
-        .unpack(root.as_fd(), &options.ids)
-        .and_then(|()| match options.rootfs_only {
-            true => Ok(()),
-            false => describe(common, &found, &root, &target, options),
-        })
-        .and_then(|()| keep_name(&store, from, &found))
-        .and_then(|()| place.finish());
+    let made = make(common, from, &place, options);
     if made.is_err() {
         place.abandon()?;
     }
     made
+}
+
+fn make(common: &Common, from: &Location, place: &Place, options: &Options) -> Result<()> {
+    let store = Store::open(&common.root)?;
+    let found = find(common, &store, from)?;
+    let (target, root) = place.begin(options.rootfs_only)?;
+    common.transfer(&store, found.source.as_ref(), &found.image).unpack(root.as_fd(), &options.ids)?;
+    if !options.rootfs_only {
+        describe(common, &found, &root, &target, options)?;
+    }
+    keep_name(&store, from, &found)?;
+    place.finish()
 }
 
 fn describe(

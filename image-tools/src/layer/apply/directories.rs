@@ -1,11 +1,14 @@
 //! The directories of a tree while a layer is applied: a few stay open, since members come a directory at a time; and the times of
 //! all that were written to are set at the end, because every file made in a directory changes its time.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, futimens, mkdirat, openat2};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fgetxattr, fstat, futimens, mkdirat, openat2,
+};
 use rustix::io::Errno;
 
 use super::{c_string, join, metadata, split};
@@ -22,13 +25,33 @@ pub(super) struct Dir {
     pub fd: OwnedFd,
     pub ino: u64,
     mtime: Time,
+    /// What is made in it gets more than it asked for: a default ACL.
+    inherits: Cell<bool>,
 }
 
 impl Dir {
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd)?;
         let mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 };
-        Ok(Self { fd, ino: stat.st_ino, mtime })
+        let dir = Self { fd, ino: stat.st_ino, mtime, inherits: Cell::new(false) };
+        dir.look()?;
+        Ok(dir)
+    }
+
+    /// Whether it has a default ACL (acl(5)), whose entries are of no layer where they are inherited.
+    pub fn inherits(&self) -> bool {
+        self.inherits.get()
+    }
+
+    /// Its attributes have changed.
+    pub fn look(&self) -> Result<()> {
+        let has = match fgetxattr(&self.fd, metadata::DEFAULT_ACL, &mut [0; 1]) {
+            Ok(_) | Err(Errno::RANGE) => true,
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => false,
+            Err(e) => return Err(e.into()),
+        };
+        self.inherits.set(has);
+        Ok(())
     }
 }
 
@@ -99,15 +122,28 @@ impl<'a> Directories<'a> {
                 other => other?,
             }
             let fd = crate::tree::open_dir(&above.fd, &name)?;
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
-            let (uid, gid) = (self.ids.users.outside(0)?, self.ids.groups.outside(0)?);
-            if (uid, gid) != (0, 0) {
-                chownat(&fd, c"", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
+            if above.inherits() {
+                metadata::disinherit(fd.as_fd())?;
             }
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
+            self.own(&fd)?;
             above = self.keep(path, Dir::new(fd)?);
             self.set_time(&above, path, Time::default());
         }
         Ok(above)
+    }
+
+    /// The root, like every directory without an entry, is the image's root user's.
+    pub fn own_root(&self) -> Result<()> {
+        self.own(&self.root.fd)
+    }
+
+    fn own(&self, dir: &OwnedFd) -> Result<()> {
+        let (uid, gid) = (self.ids.users.outside(0)?, self.ids.groups.outside(0)?);
+        if (uid, gid) != (0, 0) {
+            chownat(dir, c"", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
     }
 
     /// Keeps a directory open under its path.

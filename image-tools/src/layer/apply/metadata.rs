@@ -6,8 +6,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, flistxattr,
-    flistxattr_query, fremovexattr, fsetxattr, futimens, openat, utimensat,
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fremovexattr,
+    fsetxattr, futimens, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -15,6 +15,7 @@ use super::{Form, Options};
 use crate::error::{Context, Error, Result};
 use crate::layer::member::{Kind, Member, Time};
 use crate::layer::read::show;
+use crate::tree;
 
 /// They mean something on the machine where they were made only.
 const LEFT_OUT: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
@@ -22,6 +23,27 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// overlayfs's own; what an image has of them is escaped on its disk (since Linux 6.7 it undoes that).
 fn overlays() -> &'static [u8] {
     if crate::rootless::is_in_user_namespace() { b"user.overlay." } else { b"trusted.overlay." }
+}
+
+pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
+const ACL: &str = "system.posix_acl_access";
+
+/// Takes away what a new file or directory has from its parent's default ACL.
+pub(super) fn disinherit(file: BorrowedFd<'_>) -> Result<()> {
+    [ACL, DEFAULT_ACL].iter().try_for_each(|name| gone(fremovexattr(file, *name)))
+}
+
+/// The same for what is not to be opened.
+pub(super) fn disinherit_by_name(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let node = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    gone(rustix::fs::removexattr(format!("/proc/self/fd/{}", node.as_raw_fd()), ACL))
+}
+
+fn gone(removed: rustix::io::Result<()>) -> Result<()> {
+    match removed {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(e).context("inherited ACL"),
+    }
 }
 
 pub(super) struct Attributes<'a> {
@@ -139,17 +161,8 @@ impl<'a> Attributes<'a> {
     }
 
     fn clear_xattrs(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
-        let size = match flistxattr_query(dir) {
-            Ok(size) => size,
-            Err(Errno::OPNOTSUPP) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        if size == 0 {
-            return Ok(());
-        }
-        let mut list = vec![0u8; size];
-        let size = flistxattr(dir, &mut list[..])?;
-        for name in list[..size].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        for name in &tree::xattr_names(dir)? {
+            let name = name.as_slice();
             let machines = LEFT_OUT.contains(&name)
                 || self.options.form == Form::Overlay && name.starts_with(overlays());
             if machines {

@@ -46,6 +46,37 @@ impl Mark {
     }
 }
 
+/// Where aufs kept files with several names; the names are hard links to what is in it.
+const PSEUDO_LINKS: &[u8] = b".wh..wh.plnk";
+/// The same.
+pub(super) const PSEUDO_LINKS_C: &std::ffi::CStr = c".wh..wh.plnk";
+
+/// In what kind of directory a member lies, as far as names tell it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Below {
+    /// One of the tree.
+    Ordinary,
+    /// aufs's folder of targets of hard links.
+    PseudoLinks,
+    /// Something else of aufs.
+    Other,
+}
+
+impl Below {
+    /// An error below a whiteout: nobody could write that tree back as a layer.
+    pub fn read(parent: &[u8]) -> Result<Self> {
+        if parent == PSEUDO_LINKS {
+            return Ok(Self::PseudoLinks);
+        }
+        let mut marks = parent.split(|b| *b == b'/').filter(|part| part.starts_with(b".wh."));
+        match marks.next() {
+            None => Ok(Self::Ordinary),
+            Some(mark) if mark.starts_with(b".wh..wh.") => Ok(Self::Other),
+            Some(mark) => Err(Error::invalid(format!("below the whiteout {}", show(mark)))),
+        }
+    }
+}
+
 /// What this layer brought, so that its own whiteouts leave it alone: a hash of each entry's directory and name. The hash's key is
 /// random, so nobody can make two entries meet.
 #[derive(Default)]
