@@ -3,19 +3,21 @@ release := target/x86_64-unknown-linux-gnu/release
 packages := -p pintle -p pintle-demo
 PREFIX ?= /usr/local
 
-.PHONY: help all build demo test test-all vm oracles bench install clean tools
+.PHONY: help all build demo test test-all vm oracles image-oracles bench bench-images install clean tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 all: build
 build: export PINTLE_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-build: tools ## target/release/pintle
+# pintle-image by itself: what it asks of dependencies that both have would go into pintle, too.
+build: tools ## target/release/pintle and target/release/pintle-image
 	cargo build --release $(packages)
+	cargo build --release -p pintle-image
 	@mkdir -p target/release
-	@ln -sf $(abspath $(release))/pintle $(abspath $(release))/pintle-demo target/release/
+	@ln -sf $(addprefix $(abspath $(release))/,pintle pintle-demo pintle-image) target/release/
 
-demo: build ## a real container: what is isolated, how long its start takes, its life
+demo: build ## a layered image and a real container of it: what is isolated, how long its start takes, its life
 	@demo/run
 
 test: build ## format, lints, unit tests, conformance, runc's suite in part; closes with the counts
@@ -30,11 +32,19 @@ vm: build ## the test machine, made once: see cargo vm --help
 oracles: ## the newest runc and crun of Debian, to compare with, in target/oracles
 	@tests/oracles.sh
 
+image-oracles: ## umoci, skopeo, podman, containerd, a registry and test images, in target/oracles
+	@tests/image-oracles.sh
+	@tests/image-layouts.sh
+
 bench: build ## time and memory beside runc, crun and the floor
 	@bench/run
 
-install: build ## PREFIX/sbin/pintle (PREFIX=/usr/local)
+bench-images: ## what an image costs, beside umoci and skopeo
+	@bench/images
+
+install: build ## PREFIX/sbin/pintle and PREFIX/bin/pintle-image (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle
+	install -D -m 755 $(release)/pintle-image $(DESTDIR)$(PREFIX)/bin/pintle-image
 
 clean: ## removes target/
 	cargo clean

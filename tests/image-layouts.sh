@@ -85,8 +85,11 @@ pack() {
 			touch -r "$work/time" "$path"
 		done
 	# After its neighbours, in one folder: the order must not matter.
-	(cd "$upper" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort |
-		awk '$0 == "etc/opaque-late/.wh..wh..opq" { late = $0; next } { print } END { if (late) print late }') >"$work/names"
+	{
+		# A whole system says what its root is like; a change of it does not.
+		[ "$1" != base ] || echo .
+		(cd "$upper" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort)
+	} | awk '$0 == "etc/opaque-late/.wh..wh..opq" { late = $0; next } { print } END { if (late) print late }' >"$work/names"
 	tar -C "$upper" --format=pax --pax-option=delete=atime,delete=ctime --numeric-owner --no-recursion \
 		--xattrs --xattrs-include='user.*' --xattrs-include=security.capability \
 		--verbatim-files-from -T "$work/names" -cf "$work/$1.tar"

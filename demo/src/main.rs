@@ -1,17 +1,18 @@
-//! `make demo`: shows a newcomer one real container, from outside by pintle's command line and from inside by this
-//! very program, which is static and lies in the container's rootfs as /demo. Nothing is left when it ends.
+//! `make demo`: shows a newcomer an image and one real container of it, from outside by the command lines of pintle-image and pintle,
+//! and from inside by this very program, which is static and lies in the image as /demo. Nothing is left when it ends.
 
+mod image;
 mod look;
 mod show;
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use image::{Image, Source};
+use rustix::fs::{MemfdFlags, memfd_create, statfs};
 use rustix::process::{Pid, WaitId, WaitIdOptions, set_child_subreaper, waitid};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use show::{bars, heading, note, table};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -19,6 +20,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Starts that are measured; the one with the median time is shown.
 const STARTS: usize = 21;
+/// What statfs(2) calls overlayfs.
+const OVERLAYFS: u64 = 0x794c_7630;
 /// What the container may use, where the host's cgroup v2 offers the controller.
 const LIMITS: [(&str, u64); 2] = [("memory", 64 << 20), ("pids", 64)];
 
@@ -29,7 +32,8 @@ fn main() -> ExitCode {
         Some("wait") => loop {
             std::thread::park();
         },
-        _ => demo(),
+        Some("write") => fs::write("/note", "written inside\n").map_err(Into::into),
+        packages => demo(packages.map(Path::new)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,17 +44,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> Result {
+/// All of it, with the Debian packages in this folder if there are any.
+fn demo(packages: Option<&Path>) -> Result {
     // As an engine does: containers that outlive the command that created them are this program's to collect.
     set_child_subreaper(Some(rustix::process::getpid()))?;
-    let demo = Demo::new()?;
-    let rootfs =
-        if demo.busybox { "Debian's busybox-static" } else { "this very program, there is no busybox" };
-    println!("pintle on Linux {}, rootfs: {rootfs}", rustix::system::uname().release().to_string_lossy());
+    let demo = Demo::new(packages)?;
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    println!("pintle on Linux {release}, image: {}", demo.image.made_of());
+    demo.image.build()?;
+    demo.limit()?;
     runs(&demo)?;
     isolates(&demo)?;
     takes_its_time(&demo)?;
     lives(&demo)?;
+    changes(&demo)?;
     let name = demo.name.clone();
     drop(demo);
     leaves_nothing(&name)
@@ -58,10 +65,24 @@ fn demo() -> Result {
 
 fn runs(demo: &Demo) -> Result {
     heading("It runs", "pintle run demo");
-    let greet = "echo \"hello from $(hostname): user $(id -u), process $$, and / holds: $(ls / | xargs)\"";
-    let said = if demo.busybox { demo.run(&["sh", "-c", greet])? } else { demo.run(&["/demo", "look"])? };
-    note(&said.lines().next().ok_or("the container said nothing")?.replace('\t', ": "));
+    let said = demo.pintle(&["run", "-b", &demo.bundle(), &demo.name])?;
+    note(&format!("{}: {}", demo.image.command().join(" "), said.trim_end().replace('\t', ": ")));
+    if demo.image.source != Source::Alone {
+        let greet =
+            "echo \"$GREETING from $(hostname): user $(id -u), process $$, and / holds: $(ls / | xargs)\"";
+        note(&format!("sh: {}", demo.run(&["sh", "-c", greet])?.trim_end()));
+    }
     Ok(())
+}
+
+/// The root file system is the container's to change; the image is not.
+fn changes(demo: &Demo) -> Result {
+    let program: &[&str] = match demo.image.source {
+        Source::Packages => &["sh", "-c", "/demo write; rm /usr/bin/hello"],
+        Source::Busybox | Source::Alone => &["/demo", "write"],
+    };
+    demo.run(program)?;
+    demo.image.commit()
 }
 
 fn isolates(demo: &Demo) -> Result {
@@ -86,7 +107,7 @@ fn isolates(demo: &Demo) -> Result {
 
 fn takes_its_time(demo: &Demo) -> Result {
     heading("How long a start takes", &format!("pintle run demo, the median of {STARTS}"));
-    demo.configure(&["/demo", "clock"])?;
+    demo.set_program(&["/demo", "clock"])?;
     let log = demo.dir.join("log");
     let mut starts = Vec::new();
     for _ in 0..STARTS {
@@ -126,9 +147,9 @@ fn phases(log: &str) -> Vec<(String, u64)> {
 
 fn lives(demo: &Demo) -> Result {
     heading("A life", "each command, its time, and the state it leaves");
-    demo.configure(&["/demo", "wait"])?;
+    demo.set_program(&["/demo", "wait"])?;
     let (name, bundle) = (demo.name.as_str(), demo.bundle());
-    let exec: &[&str] = if demo.busybox {
+    let exec: &[&str] = if demo.image.source != Source::Alone {
         &["exec", name, "ps", "-o", "pid,args"]
     } else {
         &["exec", name, "/demo", "clock"]
@@ -178,59 +199,60 @@ fn leaves_nothing(name: &str) -> Result {
     if processes + mounts + cgroups + files > 0 { Err("something was left behind".into()) } else { Ok(()) }
 }
 
-/// A directory with a bundle and the state in it, and a name that nothing else on this host has.
+/// A directory with store, bundle and state in it, and a name that nothing else on this host has.
 struct Demo {
     dir: PathBuf,
     name: String,
     pintle: PathBuf,
-    busybox: bool,
+    image: Image,
 }
 
 impl Demo {
-    fn new() -> Result<Self> {
-        let own = std::env::current_exe()?;
+    fn new(packages: Option<&Path>) -> Result<Self> {
+        let pintle = std::env::current_exe()?.with_file_name("pintle");
         let name = format!("pintle-demo-{}", std::process::id());
-        let (dir, pintle) = (std::env::temp_dir().join(&name), own.with_file_name("pintle"));
-        let mut demo = Self { dir, name, pintle, busybox: false };
-        let bin = demo.dir.join("bundle/rootfs/bin");
-        fs::create_dir_all(&bin)?;
-        fs::copy(own, bin.with_file_name("demo"))?;
-        let copied = fs::copy("/bin/busybox", bin.join("busybox")).is_ok();
-        // One that needs shared libraries has none here.
-        let works =
-            call(Command::new("chroot").arg(bin.with_file_name("")).args(["/bin/busybox", "true"])).is_ok();
-        if copied && works {
-            demo.busybox = true;
-            let applets = call(Command::new("/bin/busybox").arg("--list"))?;
-            applets
-                .lines()
-                .filter(|name| *name != "busybox")
-                .try_for_each(|name| symlink("busybox", bin.join(name)))?;
+        let dir = std::env::temp_dir().join(&name);
+        fs::create_dir(&dir)?;
+        let image = Image::new(&dir)?;
+        // From here on everything is taken away again, whatever happens.
+        let mut demo = Self { dir, name, pintle, image };
+        // In a container /tmp is often on overlayfs, which can't hold the changes of another one.
+        if statfs(&demo.dir)?.f_type as u64 == OVERLAYFS {
+            call(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", &demo.name]).arg(&demo.dir))?;
         }
-        demo.pintle(&["spec", "-b", &demo.bundle()])?;
+        demo.image.gather(packages)?;
         Ok(demo)
     }
 
     fn bundle(&self) -> String {
-        self.dir.join("bundle").to_string_lossy().into_owned()
+        self.image.bundle().to_string_lossy().into_owned()
     }
 
-    /// The default config.json with a program, a cgroup, and the limits that the host can keep.
-    fn configure(&self, program: &[&str]) -> Result {
-        let path = self.dir.join("bundle/config.json");
+    /// Edits the bundle's config.json.
+    fn edit(&self, change: impl FnOnce(&mut Value)) -> Result {
+        let path = self.image.bundle().join("config.json");
         let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-        config["process"]["args"] = json!(program);
-        config["process"]["terminal"] = json!(false);
-        config["hostname"] = json!("demo");
-        config["linux"]["cgroupsPath"] = json!(format!("/{}", self.name));
-        for (controller, limit) in LIMITS.iter().filter(|(controller, _)| look::offers(controller)) {
-            config["linux"]["resources"][controller] = json!({"limit": limit});
-        }
+        change(&mut config);
         Ok(fs::write(&path, config.to_string())?)
     }
 
+    /// A cgroup, the limits that the host can keep, and no way to gain privileges.
+    fn limit(&self) -> Result {
+        self.edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(true);
+            config["linux"]["cgroupsPath"] = json!(format!("/{}", self.name));
+            for (controller, limit) in LIMITS.iter().filter(|(controller, _)| look::offers(controller)) {
+                config["linux"]["resources"][controller] = json!({"limit": limit});
+            }
+        })
+    }
+
+    fn set_program(&self, program: &[&str]) -> Result {
+        self.edit(|config| config["process"]["args"] = json!(program))
+    }
+
     fn run(&self, program: &[&str]) -> Result<String> {
-        self.configure(program)?;
+        self.set_program(program)?;
         self.pintle(&["run", "-b", &self.bundle(), &self.name])
     }
 
@@ -247,6 +269,8 @@ impl Drop for Demo {
     fn drop(&mut self) {
         // After a success there is no container left to delete; after a failure its words were the better ones.
         let _gone = self.pintle(&["delete", "--force", &self.name]);
+        let _gone = self.image.unmount();
+        let _gone = call(Command::new("umount").arg(&self.dir));
         let _gone = fs::remove_dir_all(&self.dir);
     }
 }

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let trees: std::io::Result<Vec<tree::Tree>> =
         folders.iter().map(|folder| tree::walk(Path::new(folder))).collect();
     match trees.as_deref() {
-        Ok([one]) => print!("{}", tree::text(one)),
+        Ok([one]) => print!("{}", text(one)),
         Ok([one, other]) => {
             let lines = tree::diff(one, other);
             lines.iter().for_each(|line| println!("{line}"));
@@ -21,4 +21,13 @@ fn main() -> ExitCode {
         Err(error) => eprintln!("tree: {error}"),
     }
     if matches!(trees.as_deref(), Ok([_])) { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// One line per entry, `path field=value field=value …`.
+fn text(tree: &tree::Tree) -> String {
+    let line = |(path, entry): (&String, &tree::Entry)| {
+        let fields: Vec<String> = entry.iter().map(|(field, value)| format!(" {field}={value}")).collect();
+        format!("{path}{}\n", fields.concat())
+    };
+    tree.iter().map(line).collect()
 }

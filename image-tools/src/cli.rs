@@ -4,7 +4,8 @@
 mod args;
 mod print;
 
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,14 +13,31 @@ use serde_json::json;
 
 use self::args::{Cli, Command, Global};
 use crate::error::{Context, Error, Kind, Result};
+use crate::layer::compression::Compression;
 use crate::location::Location;
-use crate::ops::{self, Common};
+use crate::manifest::Descriptor;
+use crate::ops::insert::Change;
+use crate::ops::{self, Common, Making};
 use crate::platform::Platform;
 use crate::progress::{Form, Progress};
 use crate::reference::Reference;
+use crate::registry::Settings;
+use crate::registry::credentials::{Credentials, Environment};
+use crate::rootless;
 
 /// Does what the command line asks for; the exit code is the [`Kind`] of what went wrong.
 pub fn run() -> ExitCode {
+    if let [_, word, pid, users, groups] = &std::env::args().collect::<Vec<String>>()[..]
+        && word == rootless::MAPPER
+    {
+        return match rootless::write_maps(pid, users, groups) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                println!("{e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -44,7 +62,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn common(global: &Global) -> Result<Common> {
+/// Who calls, before any user namespace.
+#[derive(Clone, Copy)]
+struct Caller {
+    uid: u32,
+    gid: u32,
+}
+
+impl Caller {
+    fn new() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+}
+
+fn common(global: &Global, caller: Caller) -> Result<Common> {
     let form = match (&global.progress, global.quiet) {
         (_, true) => Form::None,
         (Some(name), false) => Form::parse(name)?,
@@ -53,7 +84,7 @@ fn common(global: &Global) -> Result<Common> {
     Ok(Common {
         root: match &global.root {
             Some(root) => root.clone(),
-            None => default_root()?,
+            None => default_root(caller)?,
         },
         platform: global.platform.as_deref().map_or_else(|| Ok(Platform::here()), Platform::parse)?,
         jobs: global
@@ -62,13 +93,17 @@ fn common(global: &Global) -> Result<Common> {
             .max(1),
         limit: global.max_layer_size,
         squash: global.squash_owners,
+        rootless: match caller.uid {
+            0 => None,
+            uid => Some(rootless::enter(uid, caller.gid, global.squash_owners)?),
+        },
         progress: Progress::new(form),
     })
 }
 
 /// `/var/lib/pintle-image` for root, `~/.local/share/pintle-image` for others.
-fn default_root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
+fn default_root(caller: Caller) -> Result<PathBuf> {
+    if caller.uid == 0 {
         return Ok("/var/lib/pintle-image".into());
     }
     let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -78,10 +113,150 @@ fn default_root() -> Result<PathBuf> {
     Ok(data.join("pintle-image"))
 }
 
+fn environment(caller: Caller) -> Environment {
+    Environment::new(caller.uid, |name| std::env::var_os(name))
+}
+
+fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> {
+    let mut settings = Settings::from_environment(&environment(caller));
+    settings.credentials = args.creds.as_deref().map(Credentials::parse).transpose()?;
+    if let Some(file) = &args.authfile {
+        settings.auth_files = vec![file.clone()];
+    }
+    if let Some(file) = &args.registries_conf {
+        settings.mirrors = Some(file.clone());
+    }
+    settings.insecure = args.insecure;
+    settings.certificates.clone_from(&args.cert_dir);
+    settings.retries = args.retries;
+    settings.notice = Some(std::sync::Arc::new(|text| eprintln!("{text}")));
+    Ok(settings)
+}
+
+/// SOURCE_DATE_EPOCH is reproducible-builds.org's: one time for everything that is made.
+fn source_date_epoch() -> Result<Option<u64>> {
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let wrong = |_| Error::new(Kind::Usage, format!("SOURCE_DATE_EPOCH: {text:?} is no number of seconds"));
+    text.parse().map(Some).map_err(wrong)
+}
+
+fn making_of(args: args::Making) -> Result<Making> {
+    let compression = Compression::parse(&args.compress)?;
+    Ok(Making { compression, author: args.by, message: args.message, epoch: source_date_epoch()? })
+}
+
+fn made(name: &Reference, image: Descriptor, as_json: bool) -> Result<()> {
+    print::loaded(&[ops::load::Loaded { name: Some(name.to_string()), digest: image.digest }], as_json)
+}
+
+/// Writes to a file, which appears when it is whole, or to standard output, which is no terminal.
+fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let Some(path) = path else {
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            return Err(Error::new(Kind::Usage, "an archive on a terminal? give --output or a pipe"));
+        }
+        return write(&mut std::io::stdout().lock());
+    };
+    let place = || path.display().to_string();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", crate::layout::unique()));
+    let mut file = std::fs::File::create_new(&temporary).with_context(place)?;
+    let written = write(&mut file).and_then(|()| std::fs::rename(&temporary, path).with_context(place));
+    if written.is_err() {
+        // The first error is the one that counts.
+        std::fs::remove_file(&temporary).unwrap_or(());
+    }
+    written
+}
+
 fn dispatch(cli: Cli) -> Result<()> {
-    let common = common(&cli.global)?;
+    let caller = Caller::new();
+    let common = common(&cli.global, caller)?;
     let as_json = cli.global.json;
     match cli.command {
+        Command::Pull { names, blobs_only, registry } => {
+            let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
+            let mut pulled = Vec::new();
+            for name in names {
+                let settings = registry_settings(&registry, caller)?;
+                let image = ops::pull::pull(&common, settings, &name, blobs_only)?;
+                pulled.push(ops::load::Loaded { name: Some(name.to_string()), digest: image.digest });
+            }
+            print::loaded(&pulled, as_json)
+        }
+        Command::Push { image, to, registry } => {
+            let to = Reference::parse(to.as_deref().unwrap_or(&image))?;
+            let digest = ops::push::push(
+                &common,
+                registry_settings(&registry, caller)?,
+                &Location::parse(&image),
+                &to,
+            )?;
+            print::loaded(&[ops::load::Loaded { name: Some(to.to_string()), digest }], as_json)
+        }
+        Command::Save { images, output } => {
+            let images: Vec<Location> = images.iter().map(|image| Location::parse(image)).collect();
+            into_file(output.as_deref(), |to| ops::save::save(&common, &images, to))
+        }
+        Command::Export { from, output } => {
+            let epoch = source_date_epoch()?;
+            into_file(output.as_deref(), |to| ops::export::export(&common, &from, to, epoch))
+        }
+        Command::Import { from, name, making, changes } => {
+            let (name, changes, making) = (Reference::parse(&name)?, changes.changes()?, making_of(making)?);
+            let image = ops::import::import(&common, &from, &name, &changes, &making)?;
+            made(&name, image, as_json)
+        }
+        Command::Commit { dir, name, mask, no_mask_volumes, making, changes } => {
+            let name = Reference::parse(&name)?;
+            let options = ops::commit::Options {
+                making: making_of(making)?,
+                changes: changes.changes()?,
+                mask,
+                mask_volumes: !no_mask_volumes,
+            };
+            made(&name, ops::commit::commit(&common, &dir, &name, &options)?, as_json)
+        }
+        Command::Config { image, name, making, changes } => {
+            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let (changes, making) = (changes.changes()?, making_of(making)?);
+            let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &making)?;
+            made(&name, new, as_json)
+        }
+        Command::Insert { image, paths, replace, remove, name, making } => {
+            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let making = making_of(making)?;
+            let (change, path) = match (&paths[..], remove, replace) {
+                ([path], true, _) => (Change::Remove, path),
+                ([source, path], false, true) => (Change::Replace(source.into()), path),
+                ([source, path], false, false) => (Change::Add(source.into()), path),
+                _ => {
+                    let text =
+                        "insert: a path of the host and one of the image, or --remove and one of the image";
+                    return Err(Error::new(Kind::Usage, text));
+                }
+            };
+            let from = Location::parse(&image);
+            made(&name, ops::insert::insert(&common, &from, &change, path, &name, &making)?, as_json)
+        }
+        Command::Login { registry, username, password_stdin, settings } => {
+            if !password_stdin && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+                let text = "the password is read from standard input: --password-stdin, and a pipe or file";
+                return Err(Error::new(Kind::Usage, text));
+            }
+            let mut password = String::new();
+            std::io::Read::read_to_string(&mut std::io::stdin().take(64 << 10), &mut password)?;
+            let credentials = Credentials::password(&username, password.trim_end_matches(['\r', '\n']));
+            let file = settings.authfile.clone().unwrap_or_else(|| environment(caller).login_file());
+            ops::login::login(registry_settings(&settings, caller)?, &registry, &credentials, &file)
+        }
+        Command::Logout { registry, authfile } => {
+            let files = authfile.map_or_else(|| environment(caller).auth_files(), |file| vec![file]);
+            match ops::login::logout(&registry, &files)? {
+                true => Ok(()),
+                false => Err(Error::not_found(format!("{registry}: no credentials are kept for it"))),
+            }
+        }
         Command::Load { input, name, blobs_only } => {
             let name = name.as_deref().map(Reference::parse).transpose()?;
             let loaded =

@@ -1,23 +1,37 @@
 //! The verbs, one a file, each told top to bottom; and what they all are given. What a verb finds out it returns; only `cli` prints it.
 
 pub mod bundle;
+pub mod commit;
+pub mod config;
+pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod history;
+pub mod import;
+pub mod insert;
 pub mod inspect;
 pub mod load;
+pub mod login;
 pub mod ls;
 pub mod mount;
+pub mod pull;
+pub mod push;
 pub mod rm;
+pub mod save;
 pub mod tag;
 pub mod umount;
 pub mod unpack;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::archive::Archive;
+use crate::derive::Step;
 use crate::error::{Context, Error, Result};
 use crate::image::{Image, Source};
+use crate::layer::compression::Compression;
+use crate::layer::diff;
+use crate::layer::ids::Ids;
 use crate::layout::{Layout, REF_NAME};
 use crate::location::Location;
 use crate::manifest::Descriptor;
@@ -25,6 +39,7 @@ use crate::pipeline::Transfer;
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
+use crate::rootless::is_in_user_namespace;
 use crate::store::Store;
 
 /// What every verb may need.
@@ -39,6 +54,8 @@ pub struct Common {
     pub limit: Option<u64>,
     /// Every owner becomes the caller.
     pub squash: bool,
+    /// An ordinary user's maps, in whose user namespace this process is.
+    pub rootless: Option<Ids>,
     /// Who is told.
     pub progress: Progress,
 }
@@ -47,6 +64,34 @@ impl Common {
     fn transfer<'a>(&'a self, store: &'a Store, source: &'a dyn Source, image: &'a Image) -> Transfer<'a> {
         let (jobs, limit, squash, progress) = (self.jobs, self.limit, self.squash, &self.progress);
         Transfer { store, source, image, jobs, limit, squash, progress }
+    }
+}
+
+/// How a new image is made: by whom, when and why.
+#[derive(Clone, Debug)]
+pub struct Making {
+    /// Of a new layer.
+    pub compression: Compression,
+    /// Into the history.
+    pub author: Option<String>,
+    /// Into the history.
+    pub message: Option<String>,
+    /// SOURCE_DATE_EPOCH, in seconds since 1970: the image's time, and no file in its layer is younger.
+    pub epoch: Option<u64>,
+}
+
+impl Making {
+    fn step(&self, created_by: &str) -> Step {
+        let now = match self.epoch {
+            Some(epoch) => UNIX_EPOCH + Duration::from_secs(epoch),
+            None => SystemTime::now(),
+        };
+        Step {
+            created: pintle::time::rfc3339(now),
+            created_by: created_by.to_owned(),
+            author: self.author.clone(),
+            comment: self.message.clone(),
+        }
     }
 }
 
@@ -94,6 +139,20 @@ fn outside<'a>(
 ) -> Result<Found<'a>> {
     let image = Image::read(source.as_ref(), top, &common.platform).with_context(|| place.to_owned())?;
     Ok(Found { source, image, name: top.annotation(REF_NAME).map(str::to_owned) })
+}
+
+/// The name in the store of an image that was called `name` elsewhere: a whole reference in its full form, and what a layout calls an image by
+/// a bare word, that word.
+fn store_name(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(reference) if name.contains(['/', ':', '@']) => reference.to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Where overlayfs keeps its notes about an upper directory.
+fn overlay_notes() -> diff::Overlay {
+    if is_in_user_namespace() { diff::Overlay::User } else { diff::Overlay::Trusted }
 }
 
 fn open_archive(store: &Store, path: &Path) -> Result<Archive> {

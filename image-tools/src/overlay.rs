@@ -31,19 +31,24 @@ pub fn stack(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
 }
 
 /// On a layer's root: no entry tells of it, so the tree's root is that of a layer below. overlayfs keeps such names to itself.
-const IMPLIED: &str = "trusted.overlay.pintle.implied";
+fn implied() -> &'static str {
+    match crate::rootless::is_in_user_namespace() {
+        true => "user.overlay.pintle.implied",
+        false => "trusted.overlay.pintle.implied",
+    }
+}
 
 /// Marks a layer's root as one that the layer says nothing of. Whoever may not do that may not mount either.
 pub fn mark_implied_root(root: impl AsFd) -> Result<()> {
-    match fsetxattr(root, IMPLIED, b"y", XattrFlags::empty()) {
+    match fsetxattr(root, implied(), b"y", XattrFlags::empty()) {
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-        Err(e) => Err(e).context(IMPLIED),
+        Err(e) => Err(e).context(implied()),
     }
 }
 
 /// The layer that says what the root of the tree is like: the highest that has an entry for it.
 pub fn root_of(layers: &[OwnedFd]) -> Option<&OwnedFd> {
-    let tells = |layer: &&OwnedFd| fgetxattr(layer, IMPLIED, &mut [0; 1]).is_err();
+    let tells = |layer: &&OwnedFd| fgetxattr(layer, implied(), &mut [0; 1]).is_err();
     layers.iter().rev().find(tells).or(layers.last())
 }
 
@@ -62,7 +67,10 @@ fn distinct(layers: &[OwnedFd]) -> Result<Vec<&OwnedFd>> {
 
 fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
-        Errno::PERM => Error::new(crate::error::Kind::Denied, "operation not permitted: mounting needs root"),
+        Errno::PERM => Error::new(
+            crate::error::Kind::Denied,
+            "operation not permitted: it needs root, or a user namespace",
+        ),
         Errno::NODEV => Error::unsupported("this kernel has no overlayfs"),
         e => e.into(),
     })?;
@@ -71,15 +79,21 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         tell(&fs, fsconfig_set_string(fs.as_fd(), key, value))?;
     }
+    if crate::rootless::is_in_user_namespace() {
+        tell(&fs, fsconfig_set_flag(fs.as_fd(), "userxattr"))?;
+    }
     let root = root_of(layers);
     let mut lowers: Vec<String> = distinct(layers)?.into_iter().map(path_of).collect();
-    // overlayfs wants two layers at least, one below an upper one, and shows the highest one's root: an empty one does no harm.
     let mut empty = Vec::new();
-    let least = if top.is_some() { 1 } else { 2 };
-    let other_root = top.is_none() && root.map(path_of) != layers.last().map(path_of);
-    while lowers.len() < least || (other_root && empty.is_empty()) {
-        let dir = empty_dir(root)?;
-        lowers.insert(0, path_of(&dir));
+    // The highest layer's root is what overlayfs shows.
+    if top.is_none() && root.map(path_of) != layers.last().map(path_of) {
+        empty.push(empty_dir(root)?);
+        lowers.insert(0, path_of(&empty[0]));
+    }
+    // It wants two layers at least, one below an upper one: empty ones do no harm at the bottom.
+    while lowers.len() < if top.is_some() { 1 } else { 2 } {
+        let dir = empty_dir(None)?;
+        lowers.push(path_of(&dir));
         empty.push(dir);
     }
     if !empty.is_empty() {

@@ -2,7 +2,7 @@
 //! the next. A fetching thread only ever waits for its source, so a slow tree never holds a lock that another command waits for.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -313,7 +313,11 @@ fn distinct(descriptors: &[Descriptor]) -> Vec<&Descriptor> {
 }
 
 /// Does `work` for every item, `jobs` at a time. The first error is the one that is told, and nothing is begun after it.
-fn in_parallel<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+pub(crate) fn in_parallel<T: Sync>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<()> + Sync,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::default();
     thread::scope(|scope| {
@@ -329,9 +333,4 @@ fn in_parallel<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) -> Result<()
         }
     });
     failed.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
-}
-
-/// Copies a reader to nowhere: for streams that are checked at their end.
-pub fn exhaust(mut reader: impl Read) -> Result<()> {
-    std::io::copy(&mut reader, &mut std::io::sink()).map(drop).context("read")
 }

@@ -447,7 +447,7 @@ fn attributes_of_the_machine_are_left_out() {
     let layer =
         vec![file("f", "").xattr("security.selinux", "system_u:object_r:x:s0\0").xattr("user.x", "1")];
     for tree in both(&place, &[layer]) {
-        let keys: Vec<&str> = tree["f"].keys().filter_map(|k| k.strip_prefix("xattr ")).collect();
+        let keys: Vec<&str> = tree["f"].keys().filter_map(|k| k.strip_prefix("xattr:")).collect();
         assert_eq!(keys, ["user.x"]);
     }
 }
@@ -457,7 +457,7 @@ fn an_attribute_in_libarchive_s_form_is_decoded() {
     let Some(place) = Place::new() else { return };
     let layer = vec![file("f", "").pax("LIBARCHIVE.xattr.user.x", "AAEC/w")];
     for tree in both(&place, &[layer]) {
-        assert_eq!(tree["f"]["xattr user.x"], "000102ff");
+        assert_eq!(tree["f"]["xattr:user.x"], "000102ff");
     }
 }
 
@@ -500,8 +500,8 @@ fn acls_are_kept() {
     ];
     let hex: String = acl.iter().map(|b| format!("{b:02x}")).collect();
     for tree in both(&place, &[layer]) {
-        assert_eq!(tree["d/f"]["xattr system.posix_acl_access"], hex);
-        assert_eq!(tree["d"]["xattr system.posix_acl_default"], hex);
+        assert_eq!(tree["d/f"]["xattr:system.posix_acl_access"], hex);
+        assert_eq!(tree["d"]["xattr:system.posix_acl_default"], hex);
         // What the directory's default would add is not the layer's.
         assert_eq!((tree["d/plain"]["mode"].as_str(), tree["d/sub"]["mode"].as_str()), ("0664", "0777"));
         for plain in ["d/plain", "d/sub"] {
@@ -629,7 +629,7 @@ fn owners_go_through_the_maps() {
     assert_eq!(tree["d/f"]["mode"], "4755");
     // Version 3: 100000 is 0x186a0.
     let expect = "0100000300200000000000000000000000000000a0860100";
-    assert_eq!(tree["d/f"]["xattr security.capability"], expect);
+    assert_eq!(tree["d/f"]["xattr:security.capability"], expect);
 }
 
 #[test]

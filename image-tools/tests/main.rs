@@ -3,10 +3,13 @@
 mod apply;
 mod bundle;
 mod crash;
+mod diff;
+mod differential;
 mod hostile;
 mod layer;
 mod layout;
 mod model;
+mod oracle;
+mod registry;
 mod sandbox;
-#[allow(dead_code)] // `examples/tree.rs` prints with it
 mod tree;

@@ -29,7 +29,7 @@ impl Sandbox {
     /// Nothing where the machine or the checkout lacks something, which is printed.
     pub fn new() -> Option<Self> {
         let lacks = |what: &str| {
-            println!("SKIP {what}");
+            crate::oracle::skip("a container", what);
             None
         };
         if !rustix::process::geteuid().is_root() {

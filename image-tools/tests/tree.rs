@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// Everything about one name: `mode`, `uid`, `mtime`, `xattr user.x` and so on, and their values as text.
+/// Everything about one name: `mode`, `uid`, `mtime`, `xattr:user.x` and so on, and their values as text.
 pub type Entry = BTreeMap<String, String>;
 
 /// Entries by path, relative to the root, which is `.`. Bytes that are not printable ASCII are escaped.
@@ -65,19 +65,6 @@ fn union<'a, V>(first: &'a BTreeMap<String, V>, second: &'a BTreeMap<String, V>)
     let mut keys: Vec<&String> = first.keys().chain(more).collect();
     keys.sort();
     keys
-}
-
-/// The tree as lines, `path field=value field=value …`.
-pub fn text(tree: &Tree) -> String {
-    let mut text = String::new();
-    for (path, entry) in tree {
-        text.push_str(path);
-        for (field, value) in entry {
-            text.push_str(&format!(" {}={value}", field.replace(' ', ":")));
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[derive(Default)]
@@ -143,8 +130,8 @@ fn metadata(stat: &Stat, kind: FileType) -> Entry {
         FileType::Directory => "directory",
         FileType::Symlink => "symlink",
         FileType::Fifo => "fifo",
-        FileType::CharacterDevice => "character device",
-        FileType::BlockDevice => "block device",
+        FileType::CharacterDevice => "character-device",
+        FileType::BlockDevice => "block-device",
         _ => "socket",
     };
     let mut entry = Entry::from([
@@ -206,7 +193,7 @@ fn xattrs(folder: &OwnedFd, name: &[u8], entry: &mut Entry) -> io::Result<()> {
         if own || !NOT_OF_THE_IMAGE.iter().any(|prefix| words.starts_with(prefix)) {
             let mut value = vec![0; 1 << 16];
             let size = lgetxattr(&path, key, &mut value)?;
-            entry.insert(format!("xattr {words}"), hex(&value[..size]));
+            entry.insert(format!("xattr:{words}"), hex(&value[..size]));
         }
     }
     Ok(())

@@ -116,6 +116,30 @@ fn only_the_command_line_reads_arguments_and_environment() {
 }
 
 #[test]
+fn image_tools_start_a_program_in_two_places_only() {
+    // Credential helpers by the user's own configuration; newuidmap for an ordinary user. Nothing of an image is ever run.
+    only("image-tools/src", &["process::Command", "process::{Command", "Command::new(", "fork()"], |name| {
+        name == "image-tools/src/registry/credentials.rs" || name == "image-tools/src/rootless.rs"
+    });
+}
+
+#[test]
+fn image_tools_read_arguments_and_environment_on_the_command_line_only() {
+    only("image-tools/src", &["env::args", "env::var(", "env::var_os(", "env::vars"], |name| {
+        name.starts_with("image-tools/src/cli")
+    });
+    only("image-tools/src", &["eprintln!(", "eprint!("], |name| {
+        name.starts_with("image-tools/src/cli") || name == "image-tools/src/progress.rs"
+    });
+}
+
+#[test]
+fn names_of_hosts_are_resolved_by_the_image_tools_own_resolver() {
+    // The C library's would load NSS modules into a static program.
+    only("image-tools/src", &["to_socket_addrs", "DefaultResolver"], |_| false);
+}
+
+#[test]
 fn only_state_knows_where_the_state_is() {
     only("runtime/src", &["state.json\""], |name| name == "runtime/src/state.rs");
 }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bundle::{self, Volumes};
+use crate::derive::Changes;
 use crate::error::Result;
 use crate::layer::ids::{Ids, Map};
+use crate::platform::Platform;
 
 /// Layered OCI and Docker images into bundles, and changes back into images.
 #[derive(Debug, Parser)]
@@ -50,6 +52,26 @@ pub(super) struct Global {
 /// An IMAGE is a name or digest in the store, oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Fetch images from their registries
+    Pull {
+        /// [registry/]repository[:tag][@digest]
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Don't apply the layers yet
+        #[arg(long)]
+        blobs_only: bool,
+        #[command(flatten)]
+        registry: Registry,
+    },
+    /// Send an image to a registry
+    Push {
+        /// Which image
+        image: String,
+        /// Under which name [default: its own]
+        to: Option<String>,
+        #[command(flatten)]
+        registry: Registry,
+    },
     /// Bring images from an archive or layout into the store
     Load {
         /// A file of either format (- for standard input), a layout's folder, or an IMAGE outside the store
@@ -61,6 +83,34 @@ pub(super) enum Command {
         /// Don't apply the layers yet
         #[arg(long)]
         blobs_only: bool,
+    },
+    /// Write images to one file, in Docker's format and OCI's at once
+    Save {
+        /// Which images
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// The file [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make an image of one layer from a tree
+    Import {
+        /// A folder or an archive (- for standard input)
+        from: PathBuf,
+        /// The image's name
+        name: String,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        changes: ChangeArgs,
+    },
+    /// Write an image's tree, or a bundle's, as one flat archive
+    Export {
+        /// An image or a bundle
+        from: String,
+        /// The file [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Make a flat bundle: all layers in one ordinary directory
     Unpack {
@@ -103,6 +153,54 @@ pub(super) enum Command {
         #[command(flatten)]
         config: Config,
     },
+    /// Make an image of what changed in a bundle
+    Commit {
+        /// The bundle
+        dir: PathBuf,
+        /// The new image's name
+        name: String,
+        /// A path that stays out, may be repeated
+        #[arg(long, value_name = "PATH")]
+        mask: Vec<String>,
+        /// Data in the image's volumes belongs to the layer, too
+        #[arg(long)]
+        no_mask_volumes: bool,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        changes: ChangeArgs,
+    },
+    /// Change an image's configuration
+    Config {
+        /// Which image
+        image: String,
+        /// The new image's name [default: the same]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        changes: ChangeArgs,
+    },
+    /// Put a file or a tree of the host into an image, or take a path out of it
+    Insert {
+        /// Which image
+        image: String,
+        /// A file or folder of the host, and a path in the image; with --remove the path alone
+        #[arg(num_args = 1..=2, required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// The folder replaces the one that is there
+        #[arg(long, conflicts_with = "remove")]
+        replace: bool,
+        /// The path goes away
+        #[arg(long)]
+        remove: bool,
+        /// The new image's name [default: the same]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        making: Making,
+    },
     /// List images
     #[command(alias = "list")]
     Ls,
@@ -135,6 +233,27 @@ pub(super) enum Command {
         #[arg(required = true)]
         images: Vec<String>,
     },
+    /// Keep credentials for a registry
+    Login {
+        /// Its host, and perhaps port
+        registry: String,
+        /// The user's name
+        #[arg(long, short)]
+        username: String,
+        /// The password is read from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        settings: Registry,
+    },
+    /// Forget a registry's credentials
+    Logout {
+        /// Its host, and perhaps port
+        registry: String,
+        /// The file with credentials
+        #[arg(long, value_name = "FILE")]
+        authfile: Option<PathBuf>,
+    },
     /// Remove what no name and no bundle leads to
     Gc,
     /// Check every document, blob and layer
@@ -143,6 +262,80 @@ pub(super) enum Command {
         #[arg(long)]
         repair: bool,
     },
+}
+
+/// How registries are reached.
+#[derive(Debug, Args)]
+pub(super) struct Registry {
+    /// Credentials, instead of those of any file
+    #[arg(long, value_name = "USER:PASSWORD")]
+    pub creds: Option<String>,
+    /// The file with credentials
+    #[arg(long, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Don't check certificates, and take plain http
+    #[arg(long)]
+    pub insecure: bool,
+    /// A folder of certificates like /etc/containers/certs.d, may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Vec<PathBuf>,
+    /// Mirrors and insecure registries [default: /etc/containers/registries.conf]
+    #[arg(long, value_name = "FILE")]
+    pub registries_conf: Option<PathBuf>,
+    /// How often a request is tried again
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub retries: u32,
+}
+
+/// How a new image is made. SOURCE_DATE_EPOCH in the environment makes it the same each time.
+#[derive(Debug, Args)]
+pub(super) struct Making {
+    /// The layer's compression: gzip, zstd or none
+    #[arg(long, value_name = "FORM", default_value = "gzip")]
+    pub compress: String,
+    /// Who made it, for the history
+    #[arg(long, value_name = "WHO")]
+    pub by: Option<String>,
+    /// Why, for the history
+    #[arg(long, short, value_name = "TEXT")]
+    pub message: Option<String>,
+}
+
+/// How the configuration changes.
+#[derive(Debug, Args)]
+pub(super) struct ChangeArgs {
+    /// A line of a Dockerfile: CMD ENTRYPOINT ENV EXPOSE LABEL STOPSIGNAL USER VOLUME WORKDIR; may be repeated
+    #[arg(long, short, value_name = "LINE")]
+    pub change: Vec<String>,
+    /// Empty a field first: env cmd entrypoint labels ports volumes user workdir stop-signal author history
+    #[arg(long, value_name = "FIELD")]
+    pub clear: Vec<String>,
+    /// The image's author
+    #[arg(long, value_name = "WHO")]
+    pub author: Option<String>,
+    /// When it was made, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub created: Option<String>,
+    /// Where it runs, from now on
+    #[arg(long, value_name = "PLATFORM")]
+    pub set_platform: Option<String>,
+}
+
+impl ChangeArgs {
+    pub fn changes(self) -> Result<Changes> {
+        let platform = self.set_platform.as_deref().map(Platform::parse).transpose()?;
+        let mut changes = Changes {
+            author: self.author,
+            created: self.created,
+            platform,
+            clear: self.clear,
+            ..Changes::default()
+        };
+        for line in &self.change {
+            changes.read(line)?;
+        }
+        Ok(changes)
+    }
 }
 
 /// Owners on the disk.

@@ -112,6 +112,22 @@ pub fn settle(root: BorrowedFd<'_>, applied: &Applied, below: Option<BorrowedFd<
     whiteout::settle(root, &applied.whiteouts, below)
 }
 
+/// Opens a directory of a tree, through links inside it.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8]) -> Result<std::os::fd::OwnedFd> {
+    directories::resolve(root, path, rustix::fs::ResolveFlags::empty()).with_context(|| show(path))
+}
+
+/// The same, made with all that is missing above it: root's, 0755.
+pub fn make_in_root(root: BorrowedFd<'_>, path: &[u8]) -> Result<std::os::fd::OwnedFd> {
+    let ids = Ids::default();
+    let mut dirs = Directories::new(root, &ids)?;
+    let dir = match dirs.open(path)? {
+        Some(dir) => dir,
+        None => dirs.make(path)?,
+    };
+    Ok(dir.fd.try_clone()?)
+}
+
 struct Applier<'a> {
     options: &'a Options,
     root: BorrowedFd<'a>,

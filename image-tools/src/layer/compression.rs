@@ -112,7 +112,7 @@ pub enum Decompressed<R: BufRead> {
     /// A bare tar.
     None(R),
     /// One gzip member after another. None: only to be drained.
-    Gzip(Option<GzDecoder<R>>),
+    Gzip(Option<Box<GzDecoder<R>>>),
     /// zstd frames.
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
@@ -122,7 +122,7 @@ impl<R: BufRead> Decompressed<R> {
     pub fn new(mut source: R) -> Result<Self> {
         Ok(match Compression::detect(source.fill_buf()?)? {
             Compression::None => Self::None(source),
-            Compression::Gzip => Self::Gzip(Some(GzDecoder::new(source))),
+            Compression::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
                 decoder.window_log_max(LARGEST_WINDOW)?;
@@ -135,7 +135,7 @@ impl<R: BufRead> Decompressed<R> {
     pub fn source(&self) -> Option<&R> {
         match self {
             Self::None(source) => Some(source),
-            Self::Gzip(decoder) => decoder.as_ref().map(GzDecoder::get_ref),
+            Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref()),
             Self::Zstd(decoder) => Some(decoder.get_ref()),
         }
     }
@@ -167,7 +167,7 @@ impl<R: BufRead> Read for Decompressed<R> {
                 let mut source = slot.take().expect("matched above").into_inner();
                 // A buffer may end after the first byte of a member.
                 if matches!(source.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]) {
-                    *slot = Some(GzDecoder::new(source));
+                    *slot = Some(Box::new(GzDecoder::new(source)));
                 } else {
                     io::copy(&mut source, &mut io::sink())?;
                 }

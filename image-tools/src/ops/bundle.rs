@@ -1,6 +1,6 @@
 //! `bundle`: a bundle that a runtime starts at once. Its rootfs is an overlay mount of the image's layers; what the container changes lands in
 //! `upper`, from where `commit` takes it. Called again for the same image, after the machine's restart say, it mounts it again with its
-//! changes.
+//! changes. An ordinary user gets a flat one.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
 use super::mount::layers;
-use super::{Common, Found, find};
+use super::{Common, Found, find, unpack};
 use crate::bundle;
 use crate::bundle::record::{PARTIAL, Record, write_whole};
 use crate::error::{Context, Error, Result};
@@ -31,6 +31,11 @@ pub struct Options {
 
 /// Makes a bundle of the image that `from` names in `dir`, which is not there yet, empty, or an earlier bundle of the same image.
 pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
+    if common.rootless.is_some() {
+        // An ordinary user's mount would be seen by nobody else.
+        let options = unpack::Options { config: options.config.clone(), ..unpack::Options::default() };
+        return unpack::unpack(common, from, dir, &options);
+    }
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;
@@ -113,8 +118,10 @@ fn mount(
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let upper = make_or_open(&bundle, "upper")?;
-    if let Some(root) = overlay::root_of(trees) {
-        tree::copy_root(root, &upper)?;
+    match overlay::root_of(trees) {
+        // In a whole bundle the container may have changed it.
+        Some(root) if !dir.join("config.json").exists() => tree::copy_root(root, &upper)?,
+        _ => {}
     }
     match mkdirat(&bundle, "rootfs", Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}

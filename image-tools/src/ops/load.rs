@@ -79,7 +79,6 @@ fn one(
     }
     let name = match (&options.name, top.annotation(REF_NAME)) {
         (Some(name), _) => Some(name.to_string()),
-        // A layout's name may be anything; one that is a reference is kept as one.
         (None, Some(name)) => {
             Some(Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.to_string()))
         }

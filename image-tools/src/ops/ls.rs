@@ -37,8 +37,10 @@ pub fn ls(common: &Common) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for named in store.layout().index()?.manifests {
         let name = named.annotation(REF_NAME).unwrap_or("<none>");
-        let name =
-            crate::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.familiar());
+        let name = match crate::reference::Reference::parse(name) {
+            Ok(reference) if name.contains('/') => reference.familiar(),
+            _ => name.to_owned(),
+        };
         let image = Image::read(store.layout(), &named, &common.platform).ok();
         let applied = match &image {
             Some(image) => is_applied(&store, image)?,

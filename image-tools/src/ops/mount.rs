@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::{Common, Found, find};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::location::Location;
 use crate::overlay;
 use crate::store::Store;
@@ -13,6 +13,10 @@ use crate::store::leases::{Lease, boot_id};
 
 /// Mounts the image that `from` names on the directory `dir`, which is made if it is not there.
 pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
+    if common.rootless.is_some() {
+        let text = "mount: an ordinary user's mount would be seen by nobody else: use unpack, or bundle";
+        return Err(Error::unsupported(text));
+    }
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;

@@ -11,9 +11,9 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use super::{Common, find};
 use crate::bundle::{self, record::Record};
 use crate::error::{Context, Error, Result};
-use crate::layer::ids::Ids;
+use crate::layer::ids::{Ids, Map};
+use crate::layer::stat;
 use crate::location::Location;
-use crate::reference::Reference;
 use crate::store::Store;
 use crate::tree;
 
@@ -57,8 +57,12 @@ fn describe(
     target: &Path,
     options: &Options,
 ) -> Result<()> {
+    let stat = File::create(target.join(super::commit::STAT)).context(super::commit::STAT)?;
+    stat::record(root.as_fd(), stat)?;
     bundle::prepare(&found.image.config, root.as_fd(), &options.config)?;
-    let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &options.config)?;
+    let mut config = options.config.clone();
+    config.user_namespace = common.rootless.as_ref().or(mapped(&options.ids)).map(id_maps);
+    let converted = bundle::runtime_config(&found.image.config, root.as_fd(), &config)?;
     converted.warnings.iter().for_each(|text| common.progress.warn(text));
     std::fs::write(target.join("config.json"), &converted.json).context("config.json")?;
     Record {
@@ -70,14 +74,23 @@ fn describe(
     .write(target)
 }
 
+/// A tree whose owners were mapped belongs into a user namespace with those maps.
+fn mapped(ids: &Ids) -> Option<&Ids> {
+    (!ids.users.0.is_empty() || !ids.groups.0.is_empty()).then_some(ids)
+}
+
+fn id_maps(ids: &Ids) -> bundle::IdMaps {
+    let map = |map: &Map| {
+        map.0.iter().map(|r| bundle::IdMap { container: r.inside, host: r.outside, size: r.count }).collect()
+    };
+    bundle::IdMaps { uids: map(&ids.users), gids: map(&ids.groups) }
+}
+
 /// What came from outside is in the store now; it keeps the name that it had there.
 fn keep_name(store: &Store, from: &Location, found: &super::Found<'_>) -> Result<()> {
     match (from, &found.name) {
         (Location::Store(_), _) => Ok(()),
-        (_, Some(name)) => {
-            let name = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.to_string());
-            store.name(&name, &found.image.descriptor)
-        }
+        (_, Some(name)) => store.name(&super::store_name(name), &found.image.descriptor),
         (_, None) => store.name(found.image.descriptor.digest.as_str(), &found.image.descriptor),
     }
 }

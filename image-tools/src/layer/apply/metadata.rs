@@ -21,7 +21,9 @@ use crate::tree;
 const LEFT_OUT: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 const CAPABILITY: &[u8] = b"security.capability";
 /// overlayfs's own; what an image has of them is escaped on its disk (since Linux 6.7 it undoes that).
-const OVERLAY: &[u8] = b"trusted.overlay.";
+fn overlays() -> &'static [u8] {
+    if crate::rootless::is_in_user_namespace() { b"user.overlay." } else { b"trusted.overlay." }
+}
 
 pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 const ACL: &str = "system.posix_acl_access";
@@ -65,7 +67,7 @@ impl<'a> Attributes<'a> {
     /// Of a file that was just written.
     pub fn file(&mut self, file: &std::fs::File, member: &Member) -> Result<()> {
         if let Some((uid, gid)) = self.owner(member)? {
-            fchown(file, Some(uid), Some(gid)).context("owner")?;
+            fchown(file, Some(uid), Some(gid)).map_err(|e| refused(e, uid, gid))?;
         }
         self.xattrs(member, |name, value| fsetxattr(file, name, value, XattrFlags::empty()))?;
         fchmod(file, Mode::from_raw_mode(member.mode)).context("mode")?;
@@ -75,7 +77,7 @@ impl<'a> Attributes<'a> {
     /// Of a directory; `had` ones lose the attributes that the layer doesn't give. Its time comes at the end of the layer.
     pub fn directory(&mut self, dir: &impl AsFd, member: &Member, had: bool) -> Result<()> {
         if let Some((uid, gid)) = self.owner(member)? {
-            fchown(dir, Some(uid), Some(gid)).context("owner")?;
+            fchown(dir, Some(uid), Some(gid)).map_err(|e| refused(e, uid, gid))?;
         }
         if had {
             self.clear_xattrs(dir.as_fd())?;
@@ -88,7 +90,8 @@ impl<'a> Attributes<'a> {
     pub fn by_name(&mut self, dir: BorrowedFd<'_>, name: &CStr, member: &Member) -> Result<()> {
         let node = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         if let Some((uid, gid)) = self.owner(member)? {
-            chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).context("owner")?;
+            chownat(&node, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+                .map_err(|e| refused(e, uid, gid))?;
         }
         let itself = format!("/proc/self/fd/{}", node.as_raw_fd());
         self.xattrs(member, |name, value| rustix::fs::setxattr(&itself, name, value, XattrFlags::empty()))?;
@@ -118,9 +121,9 @@ impl<'a> Attributes<'a> {
                 continue;
             }
             let escaped;
-            let on_disk = match name.strip_prefix(OVERLAY) {
+            let on_disk = match name.strip_prefix(overlays()) {
                 Some(rest) if self.options.form == Form::Overlay => {
-                    escaped = [OVERLAY, b"overlay.", rest].concat();
+                    escaped = [overlays(), b"overlay.", rest].concat();
                     &escaped
                 }
                 _ => name,
@@ -160,8 +163,8 @@ impl<'a> Attributes<'a> {
     fn clear_xattrs(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
         for name in &tree::xattr_names(dir)? {
             let name = name.as_slice();
-            let machines =
-                LEFT_OUT.contains(&name) || self.options.form == Form::Overlay && name.starts_with(OVERLAY);
+            let machines = LEFT_OUT.contains(&name)
+                || self.options.form == Form::Overlay && name.starts_with(overlays());
             if machines {
                 continue;
             }
@@ -174,6 +177,16 @@ impl<'a> Attributes<'a> {
         }
         Ok(())
     }
+}
+
+fn refused(errno: Errno, uid: Uid, gid: Gid) -> Error {
+    let error = Error::from(errno);
+    if errno != Errno::INVAL {
+        return Error::new(error.kind(), format!("owner: {error}"));
+    }
+    Error::unsupported(format!(
+        "owner {uid}:{gid} has no id in this user namespace: more in /etc/subuid and /etc/subgid, or --squash-owners"
+    ))
 }
 
 /// Last access is set to last change: archives seldom tell it.

@@ -17,7 +17,10 @@ use crate::error::{Context, Error, Result};
 use crate::layer::read::show;
 use crate::tree::{self, Keep};
 
-const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// overlayfs's mark of an opaque directory; in a user namespace the one that is allowed there.
+fn opaque() -> &'static [u8] {
+    if crate::rootless::is_in_user_namespace() { b"user.overlay.opaque" } else { b"trusted.overlay.opaque" }
+}
 
 /// What a name says that begins with `.wh.`.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,13 +142,13 @@ pub(super) fn make_opaque(dir: &Dir) -> Result<bool> {
     if is_opaque(dir.fd.as_fd())? {
         return Ok(false);
     }
-    fsetxattr(&dir.fd, OPAQUE, b"y", XattrFlags::empty()).context("opaque directory")?;
+    fsetxattr(&dir.fd, opaque(), b"y", XattrFlags::empty()).context("opaque directory")?;
     Ok(false)
 }
 
 fn is_opaque(dir: BorrowedFd<'_>) -> Result<bool> {
     let mut value = [0; 1];
-    match fgetxattr(dir, OPAQUE, &mut value) {
+    match fgetxattr(dir, opaque(), &mut value) {
         Ok(n) => Ok(value[..n] == *b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(e) => Err(e.into()),
