@@ -84,13 +84,16 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     }
     let root = root_of(layers);
     let mut lowers: Vec<String> = distinct(layers)?.into_iter().map(path_of).collect();
-    // overlayfs wants two layers at least, one below an upper one, and shows the highest one's root: an empty one does no harm.
     let mut empty = Vec::new();
-    let least = if top.is_some() { 1 } else { 2 };
-    let other_root = top.is_none() && root.map(path_of) != layers.last().map(path_of);
-    while lowers.len() < least || (other_root && empty.is_empty()) {
-        let dir = empty_dir(root)?;
-        lowers.insert(0, path_of(&dir));
+    // The highest layer's root is what overlayfs shows.
+    if top.is_none() && root.map(path_of) != layers.last().map(path_of) {
+        empty.push(empty_dir(root)?);
+        lowers.insert(0, path_of(&empty[0]));
+    }
+    // It wants two layers at least, one below an upper one: empty ones do no harm at the bottom.
+    while lowers.len() < if top.is_some() { 1 } else { 2 } {
+        let dir = empty_dir(None)?;
+        lowers.push(path_of(&dir));
         empty.push(dir);
     }
     if !empty.is_empty() {

@@ -5,12 +5,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
-    fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, mkdirat, openat, statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod,
+    fchown, fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, mkdirat, openat, openat2,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::layer::read::show;
 
 /// Opens a directory itself, not what a link of its name leads to.
@@ -137,11 +138,11 @@ pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Re
             Err(e) => return Err(e.into()),
         }
     }
-    let mut here = match open_dir(dir, name) {
+    let mut here = match open_here(dir, name) {
         Ok(fd) => fd,
         // Kept, and no directory, or gone again.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(()),
-        Err(e) => return Err(e.into()),
+        Err(e) => return Err(in_the_way(e, name)),
     };
     let top = ino;
     let mut levels = vec![level(&here, name)?];
@@ -152,7 +153,7 @@ pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Re
             let above = levels.last().map_or(top, |l| l.ino);
             let up = if levels.is_empty() { dir.try_clone_to_owned()? } else { open_dir(&here, c"..")? };
             if fstat(&up)?.st_ino != above {
-                return Err(crate::error::Error::other("moved while it was removed"));
+                return Err(Error::other("moved while it was removed"));
             }
             if !keep.keeps(above, done.name.to_bytes()) {
                 match unlinkat(&up, &done.name, AtFlags::REMOVEDIR) {
@@ -172,7 +173,7 @@ pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Re
             known => known == FileType::Directory,
         };
         if is_dir {
-            let below = open_dir(&here, &child)?;
+            let below = open_here(&here, &child).map_err(|e| in_the_way(e, &child))?;
             levels.push(level(&below, &child)?);
             here = below;
         } else if !kept {
@@ -183,6 +184,19 @@ pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Re
         }
     }
     Ok(())
+}
+
+/// Opens a directory unless something is mounted on it: that is somebody else's, and nothing of it is to be removed.
+fn open_here(at: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(at, name, flags, Mode::empty(), ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS)
+}
+
+fn in_the_way(error: Errno, name: &CStr) -> Error {
+    match error {
+        Errno::XDEV => Error::other(format!("something is mounted on {}", show(name.to_bytes()))),
+        other => other.into(),
+    }
 }
 
 fn level(dir: &OwnedFd, name: &CStr) -> Result<Level> {

@@ -215,7 +215,7 @@ fn cve_2021_32760_a_hard_link_leads_to_nothing_of_the_host() {
         let secret = format!("{target}/secret");
         for more in [vec![], vec![file("l", "pwn").mode(0o4777)], vec![dir("l").mode(0o777)]] {
             let layer = [vec![hardlink("l", &secret).mode(0o4777).own(7, 7)], more].concat();
-            host.refuses_layers(&[layer.clone()], 5, "which is not there");
+            host.refuses_layers(std::slice::from_ref(&layer), 5, "which is not there");
             host.refuses_layers(&[vec![file("x", "")], layer], 5, "which is not there");
         }
         // Through a link of the image.
@@ -320,7 +320,7 @@ fn cve_2024_9676_the_users_of_an_image_are_a_regular_file_inside() {
         vec![symlink("etc/passwd", &users)],
         vec![symlink("etc/passwd", &outside)],
         vec![symlink("etc/passwd", "/proc/self/fd/0")],
-        vec![symlink("etc", &host.host())],
+        vec![symlink("etc", host.host())],
         vec![dir("etc/passwd")],
         vec![file("etc/passwd", "app:x:99999999999:5::/:\n")],
         vec![file("etc/passwd", "app:x:-1:5::/:\n")],
@@ -1025,4 +1025,124 @@ fn an_archive_of_images_holds_all_that_it_names() {
     let said = saved(&host, &many);
     assert_eq!(said.code, Some(5), "{said:?}");
     host.place.nothing_is_left();
+}
+
+/// A bundle with a file, a folder, and links to the host that change places with them.
+struct Race {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Race {
+    fn begin(rootfs: &Path, host: &str) -> Self {
+        host_symlink(format!("{host}/secret"), rootfs.join("file.other")).expect("a link");
+        host_symlink(host, rootfs.join("dir.other")).expect("a link");
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (seen, rootfs) = (std::sync::Arc::clone(&stop), rootfs.to_owned());
+        let thread = std::thread::spawn(move || {
+            let here = rustix::fs::CWD;
+            while !seen.load(std::sync::atomic::Ordering::Relaxed) {
+                for name in ["file", "dir"] {
+                    let (one, other) = (rootfs.join(name), rootfs.join(format!("{name}.other")));
+                    match rustix::fs::renameat_with(here, one, here, other, rustix::fs::RenameFlags::EXCHANGE)
+                    {
+                        // overlayfs moves no directory of a lower layer.
+                        Ok(()) | Err(rustix::io::Errno::XDEV) => {}
+                        Err(e) => panic!("names change: {e}"),
+                    }
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Race {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the thread ends");
+        }
+    }
+}
+
+/// CVE-2018-15664, CVE-2023-0778: a name that is checked and then opened may be a link in between.
+#[test]
+fn cve_2018_15664_what_is_written_back_is_never_the_host_s() {
+    let Some(host) = Host::new() else { return };
+    let place = &host.place;
+    let layer = vec![file("file", "inside"), dir("dir"), file("dir/secret", "inside")];
+    let layout = host.layout(&[layer]);
+    for (make, rootfs) in [("unpack", "rootfs"), ("bundle", "rootfs")] {
+        place.succeeds(&[make, &layout.image(), make]);
+        let race = Race::begin(&place.path(make).join(rootfs), &host.host());
+        for round in 0..15 {
+            // It may fail where something vanished; it may not tell the host's.
+            let out = place.next("out");
+            place.run(&["export", make, "--output", &out]);
+            place.run(&["commit", make, &format!("{make}:{round}"), "--compress", "none"]);
+            let mut files = vec![Path::new(&out).to_owned()];
+            files.extend(
+                names(&place.store().join("blobs/sha256"))
+                    .iter()
+                    .map(|n| place.store().join("blobs/sha256").join(n)),
+            );
+            for path in files {
+                let bytes = fs::read(&path).unwrap_or_default();
+                assert!(!bytes.windows(9).any(|w| w == b"untouched"), "{make}: {}", path.display());
+            }
+        }
+        drop(race);
+        host.untouched();
+        place.succeeds(&["umount", "--delete", make]);
+    }
+}
+
+#[test]
+fn what_is_inserted_or_removed_is_inside() {
+    let Some(host) = Host::new() else { return };
+    let place = &host.place;
+    fs::write(place.path("new"), "new").expect("a file");
+    fs::create_dir(place.path("folder"))
+        .and_then(|()| fs::write(place.path("folder/secret"), "new"))
+        .expect("a folder");
+    for target in [host.host(), host.up()] {
+        let mut layout = Layout::new(Path::new(&place.next("layout")));
+        layout.add_layers("evil:1", &[vec![symlink("d", &target), symlink("f", format!("{target}/secret"))]]);
+        place.succeeds(&["load", &layout.image()]);
+        for args in [
+            &["insert", "evil:1", "new", "/d/secret", "--name", "a:1"][..],
+            &["insert", "evil:1", "new", "/f", "--name", "a:2"],
+            &["insert", "evil:1", "folder", "/d", "--name", "a:3"],
+            &["insert", "evil:1", "folder", "/d", "--replace", "--name", "a:4"],
+            &["insert", "evil:1", "/d/secret", "--remove", "--name", "a:5"],
+            &["insert", "evil:1", "/f", "--remove", "--name", "a:6"],
+            &["insert", "evil:1", &format!("/{}/secret", host.up()), "--remove", "--name", "a:7"],
+        ] {
+            let said = place.run(args);
+            assert!(matches!(said.code, Some(0..=6)), "{said:?}");
+            host.untouched();
+        }
+    }
+}
+
+#[test]
+fn what_is_mounted_in_a_bundle_is_not_removed_with_it() {
+    let Some(host) = Host::new() else { return };
+    let place = &host.place;
+    let layout = host.layout(&[vec![dir("mnt"), dir("mnt/deep")]]);
+    place.succeeds(&["unpack", &layout.image(), "flat"]);
+    let at = place.path("flat/rootfs/mnt/deep");
+    rustix::mount::mount_bind(place.path("host"), &at).expect("a mount");
+    let said = place.run(&["umount", "--delete", "flat"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("something is mounted on"), "{said:?}");
+    host.untouched();
+    // Nor does it take away what it has not mounted.
+    let said = place.run(&["umount", &at.display().to_string()]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(at.join("secret").exists());
+    rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).expect("it was mounted");
+    place.succeeds(&["umount", "--delete", "flat"]);
+    assert!(!place.path("flat").exists());
 }

@@ -12,5 +12,4 @@ mod model;
 mod oracle;
 mod registry;
 mod sandbox;
-#[allow(dead_code)] // `examples/tree.rs` prints with it
 mod tree;

@@ -52,7 +52,7 @@ fn entry(kind: &str, member: &Member) -> Entry {
     ]);
     for (name, value) in &member.xattrs {
         let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
-        entry.insert(format!("xattr {name}"), hex);
+        entry.insert(format!("xattr:{name}"), hex);
     }
     entry
 }
@@ -64,8 +64,8 @@ fn of_member(member: &Member) -> Entry {
         b'5' => ("directory", vec![]),
         b'2' => ("symlink", vec![("target", text(&member.link))]),
         b'6' => ("fifo", vec![]),
-        b'3' => ("character device", vec![("rdev", rdev)]),
-        b'4' => ("block device", vec![("rdev", rdev)]),
+        b'3' => ("character-device", vec![("rdev", rdev)]),
+        b'4' => ("block-device", vec![("rdev", rdev)]),
         _ => ("file", vec![("size", member.data.len().to_string()), ("sha256", sha256(&member.data))]),
     };
     let mut entry = entry(kind, member);

@@ -118,8 +118,10 @@ fn mount(
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let upper = make_or_open(&bundle, "upper")?;
-    if let Some(root) = overlay::root_of(trees) {
-        tree::copy_root(root, &upper)?;
+    match overlay::root_of(trees) {
+        // In a whole bundle the container may have changed it.
+        Some(root) if !dir.join("config.json").exists() => tree::copy_root(root, &upper)?,
+        _ => {}
     }
     match mkdirat(&bundle, "rootfs", Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}

@@ -79,9 +79,7 @@ fn one(
     }
     let name = match (&options.name, top.annotation(REF_NAME)) {
         (Some(name), _) => Some(name.to_string()),
-        (None, Some(name)) => {
-            Some(Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.to_string()))
-        }
+        (None, Some(name)) => Some(super::store_name(name)),
         (None, None) => None,
     };
     let digest = found.image.descriptor.digest.clone();

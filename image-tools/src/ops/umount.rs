@@ -16,17 +16,18 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
     let store = Store::open(&common.root)?;
     let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
     let is_bundle = dir.join(FILE).exists();
-    let mountpoint = if is_bundle { dir.join("rootfs") } else { dir.clone() };
-    let was_mounted = overlay::detach(&mountpoint)?;
     if !is_bundle {
-        if !was_mounted && store.lease_of(&dir)?.is_none() {
+        // Another program's mount is not ours to take away.
+        if store.lease_of(&dir)?.is_none() {
             return Err(Error::not_found(format!(
                 "{}: nothing of pintle-image is mounted there",
                 dir.display()
             )));
         }
+        overlay::detach(&dir)?;
         return store.end_lease(&dir);
     }
+    overlay::detach(&dir.join("rootfs"))?;
     if delete {
         remove_bundle(&dir)?;
         store.end_lease(&dir)?;
@@ -40,5 +41,12 @@ fn remove_bundle(dir: &Path) -> Result<()> {
     let name = CString::new(dir.file_name().map(OsStrExt::as_bytes).unwrap_or_default())
         .map_err(|_| Error::other("a name with a NUL"))?;
     let parent = tree::open_dir(rustix::fs::CWD, parent).with_context(place)?;
+    // The record goes last: until then the same command can be repeated.
+    let bundle = tree::open_dir(&parent, &*name).with_context(place)?;
+    for (inner, _) in tree::names(&bundle).with_context(place)? {
+        if inner.to_bytes() != FILE.as_bytes() {
+            tree::remove(&bundle, &inner).with_context(place)?;
+        }
+    }
     tree::remove(&parent, &name).with_context(place)
 }
