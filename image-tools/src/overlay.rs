@@ -76,11 +76,13 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     })?;
     fsconfig_set_string(fs.as_fd(), "source", "pintle-image")?;
     // What other kernels were configured to do by default would mean attributes that only overlayfs understands.
-    for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
-        tell(&fs, fsconfig_set_string(fs.as_fd(), key, value))?;
-    }
+    tell(&fs, fsconfig_set_string(fs.as_fd(), "index", "off"))?;
     if crate::rootless::is_in_user_namespace() {
+        // It has neither redirects nor metacopy, and refuses to be told so.
         tell(&fs, fsconfig_set_flag(fs.as_fd(), "userxattr"))?;
+    } else {
+        tell(&fs, fsconfig_set_string(fs.as_fd(), "redirect_dir", "off"))?;
+        tell(&fs, fsconfig_set_string(fs.as_fd(), "metacopy", "off"))?;
     }
     let root = root_of(layers);
     let mut lowers: Vec<String> = distinct(layers)?.into_iter().map(path_of).collect();

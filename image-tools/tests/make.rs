@@ -1,0 +1,124 @@
+//! New images: what commit, config, insert, import and save make, and that they make it twice alike.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::layer::{dir, file, symlink};
+use crate::layout::{Layout, Place};
+
+const EPOCH: (&str, &str) = ("SOURCE_DATE_EPOCH", "1700000000");
+
+fn base(place: &Place) -> Layout {
+    let mut layout = place.layout("base");
+    layout.add_layers("base", &[vec![dir("a"), file("a/old", "old"), dir("v"), symlink("link", "a")]]);
+    place.succeeds(&["load", &layout.word(), "--name", "base"]);
+    layout
+}
+
+fn inspect(place: &Place, image: &str) -> Value {
+    serde_json::from_str(&place.succeeds(&["inspect", image]).stdout).expect("JSON")
+}
+
+/// The names in an image's tree.
+fn names(place: &Place, image: &str) -> Vec<String> {
+    let tar = place.path("tree.tar");
+    place.succeeds(&["export", image, "-o", &tar.to_string_lossy()]);
+    let bytes = fs::read(&tar).expect("an archive");
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let entries = archive.entries().expect("entries");
+    entries.map(|e| e.expect("an entry").path().expect("a path").to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_commit_holds_what_changed_and_is_the_same_each_time() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    place.succeeds(&["config", "base", "-c", "VOLUME /v", "-c", "CMD [\"x\"]", "--name", "voluminous"]);
+    let mut digests = Vec::new();
+    for form in ["bundle", "unpack"] {
+        let bundle = place.path(form);
+        let word = bundle.to_string_lossy().into_owned();
+        place.succeeds(&[form, "voluminous", &word]);
+        let root = bundle.join("rootfs");
+        fs::write(root.join("a/new"), "new").expect("written");
+        fs::remove_file(root.join("a/old")).expect("removed");
+        fs::write(root.join("v/data"), "not the image's").expect("written");
+        let time = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        for name in ["a/new", "a", "v"] {
+            fs::File::open(root.join(name)).expect(name).set_times(time).expect("its time");
+        }
+        for name in ["one", "two"] {
+            let mut command = place.command(&["commit", &word, name, "-c", "ENV A=b", "-m", "why"]);
+            let output = command.env(EPOCH.0, EPOCH.1).output().expect("it runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let (one, two) = (inspect(&place, "one"), inspect(&place, "two"));
+        assert_eq!(one["digest"], two["digest"], "{form}");
+        assert_eq!(one["created"], "2023-11-14T22:13:20Z");
+        assert_eq!(one["config"]["Env"], serde_json::json!(["A=b"]));
+        assert_eq!(one["config"]["Cmd"], serde_json::json!(["x"]));
+        digests.push(one["layers"][1]["diffID"].clone());
+        let names = names(&place, "one");
+        assert!(names.iter().any(|n| n == "a/new") && !names.iter().any(|n| n == "a/old" || n == "v/data"));
+        if form == "bundle" {
+            place.succeeds(&["umount", "--delete", &word]);
+            assert!(!bundle.exists());
+        }
+    }
+    assert_eq!(digests[0], digests[1], "an overlay's changes and a flat tree's are the same layer");
+}
+
+#[test]
+fn insert_follows_links_inside_the_image_and_can_take_away() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let source = place.path("source");
+    fs::create_dir_all(source.join("sub")).expect("a folder");
+    fs::write(source.join("sub/f"), "f").expect("a file");
+    let word = source.to_string_lossy().into_owned();
+    place.succeeds(&["insert", "base", &word, "/link/in", "--name", "added"]);
+    let added = names(&place, "added");
+    assert!(added.iter().any(|n| n == "a/in/sub/f"), "{added:?}");
+    assert!(added.iter().any(|n| n == "link"), "{added:?}");
+    place.succeeds(&["insert", "added", "--remove", "/a/old", "--name", "less"]);
+    assert!(!names(&place, "less").iter().any(|n| n == "a/old"));
+    place.succeeds(&["insert", "added", &word, "/a", "--replace", "--name", "other"]);
+    let other = names(&place, "other");
+    assert!(other.iter().any(|n| n == "a/sub/f") && !other.iter().any(|n| n == "a/old"), "{other:?}");
+    let root = place.run(&["insert", "base", "--remove", "/"]);
+    assert!(root.code == Some(2) && root.stderr.contains("the root can't be"), "{root:?}");
+    assert!(inspect(&place, "less")["layers"].as_array().is_some_and(|layers| layers.len() == 3));
+}
+
+#[test]
+fn what_is_saved_loads_and_is_the_same_file_each_time() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let (one, two) = (place.path("one.tar"), place.path("two.tar"));
+    for file in [&one, &two] {
+        place.succeeds(&["save", "base", "-o", &file.to_string_lossy()]);
+    }
+    assert_eq!(fs::read(&one).expect("one"), fs::read(&two).expect("two"));
+    let before = inspect(&place, "base");
+    place.succeeds(&["rm", "base"]);
+    let said = place.succeeds(&["load", &one.to_string_lossy()]).stdout;
+    assert_eq!(said, "docker.io/library/base:latest\n");
+    let after = inspect(&place, "base");
+    assert_eq!(before["digest"], after["digest"]);
+    let file = place.path("nothing.tar");
+    let nothing = place.run(&["save", "nothing", "-o", &file.to_string_lossy()]);
+    assert!(nothing.code == Some(3) && !file.exists(), "{nothing:?}");
+}
+
+#[test]
+fn import_refuses_what_is_no_tree() {
+    let Some(place) = Place::new() else { return };
+    let wrong = place.path("wrong.tar");
+    fs::write(&wrong, vec![7; 4096]).expect("written");
+    place.fails(&["import", &wrong.to_string_lossy(), "wrong"], 5, "header");
+    assert_eq!(place.succeeds(&["--json", "ls"]).stdout.trim(), "[]");
+    let collected = place.succeeds(&["--json", "gc"]).stdout;
+    assert!(collected.contains("blobs"), "{collected}");
+    place.nothing_is_left();
+}
