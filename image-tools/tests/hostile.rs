@@ -215,7 +215,7 @@ fn cve_2021_32760_a_hard_link_leads_to_nothing_of_the_host() {
         let secret = format!("{target}/secret");
         for more in [vec![], vec![file("l", "pwn").mode(0o4777)], vec![dir("l").mode(0o777)]] {
             let layer = [vec![hardlink("l", &secret).mode(0o4777).own(7, 7)], more].concat();
-            host.refuses_layers(&[layer.clone()], 5, "which is not there");
+            host.refuses_layers(std::slice::from_ref(&layer), 5, "which is not there");
             host.refuses_layers(&[vec![file("x", "")], layer], 5, "which is not there");
         }
         // Through a link of the image.
@@ -255,8 +255,6 @@ fn links_in_a_circle_are_an_error() {
     let Some(host) = Host::new() else { return };
     let circle = vec![symlink("a", "b"), symlink("b", "a"), symlink("self", "self")];
     for below in ["a/x", "self/x"] {
-        let said = host.place.run(&["ls"]);
-        quick(&said);
         host.refuses_layers(&[circle.clone(), vec![file(below, "")]], 1, "symbolic links");
     }
     let chain: Vec<Member> = (0..60).map(|n| symlink(format!("l{n}"), format!("l{}", n + 1))).collect();
@@ -320,7 +318,7 @@ fn cve_2024_9676_the_users_of_an_image_are_a_regular_file_inside() {
         vec![symlink("etc/passwd", &users)],
         vec![symlink("etc/passwd", &outside)],
         vec![symlink("etc/passwd", "/proc/self/fd/0")],
-        vec![symlink("etc", &host.host())],
+        vec![symlink("etc", host.host())],
         vec![dir("etc/passwd")],
         vec![file("etc/passwd", "app:x:99999999999:5::/:\n")],
         vec![file("etc/passwd", "app:x:-1:5::/:\n")],
