@@ -1,6 +1,6 @@
 #!/bin/bash
-# all.sh [everything]: the tests of pintle: format, lints, unit tests, conformance of target/release/pintle, images beside other programs, runc's own suite,
-# in part natively and in part in the test machine; or everything that there is. A check of the first two kinds counts as
+# all.sh [everything]: the tests of pintle: format, lints, unit tests, conformance of target/release/pintle, images beside other
+# programs, runc's own suite, in part natively and in part in the test machine; or everything that there is. A check of the first two kinds counts as
 # one test. Each part says its seconds. Closes with one line, "N passed, N failed, N skipped", and fails if anything did.
 set -u
 cd "$(dirname "$0")/.." || exit 1

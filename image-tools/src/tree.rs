@@ -70,12 +70,14 @@ pub fn xattr_names(file: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     }
 }
 
+fn is_overlays(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
 /// Gives a directory the owner, mode, attributes and time of another one; what belongs to overlayfs stays where it is.
 pub fn copy_root(from: impl AsFd, to: impl AsFd) -> Result<()> {
     let stat = fstat(&from)?;
     fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    let is_overlays =
-        |name: &Vec<u8>| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     for name in xattr_names(&from)?.into_iter().filter(|name| !is_overlays(name)) {
         let mut value = vec![0; 1 << 16];
         let size = fgetxattr(&from, &name[..], &mut value[..])?;

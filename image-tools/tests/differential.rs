@@ -11,8 +11,6 @@ enum Who {
     /// skopeo's copy into overlay storage, mounted by podman.
     Podman,
     Containerd,
-    /// `pintle-image mount`.
-    Mount,
 }
 
 /// A known difference: what stands in the way of one entry's field, in one program.
@@ -61,13 +59,6 @@ const ALONE: &[Alone] = &[
         who: &[Who::Containerd],
         why: "as with podman",
     },
-    Alone {
-        images: &["deb:full", "zstd:latest"],
-        path: ".",
-        field: "mtime",
-        who: &[Who::Mount],
-        why: "layers are shared between images: the root of one without an entry can't take its parents' time",
-    },
 ];
 
 #[test]
@@ -109,7 +100,7 @@ fn same_everywhere(name: &'static str, archive: Option<&str>) {
     same(&flat, &umoci, &rows(name, &[], &[Who::Umoci]), "unpack and umoci");
     same(&flat, &podman, &rows(name, &[], &[Who::Podman]), "unpack and podman");
     let mounted = mounted(&bench, &location);
-    same(&mounted, &flat, &rows(name, &[Who::Mount], &[]), "mount and unpack");
+    same(&mounted, &flat, &[], "mount and unpack");
 }
 
 /// The rows in which exactly one of two parties stands alone.

@@ -47,8 +47,8 @@ pub fn insert(
     let (_, trees) = mount::layers(common, &store, &found)?;
     let temporary = store.temporary()?;
     let (upper, work) = (temporary.make("upper")?, temporary.make("work")?);
-    if let Some(top) = overlay::root_of(&trees) {
-        crate::tree::copy_root(top, &upper)?;
+    if let Some(root) = overlay::root_of(&trees) {
+        tree::copy_root(root, &upper)?;
     }
     let top = Upper { upper: upper.as_fd(), work: work.as_fd(), volatile: true };
     let tree = overlay::stack(&trees, Some(&top))?;
