@@ -292,9 +292,7 @@ fn a_whiteout_of_a_link_takes_the_link_alone() {
 /// docker2aci #100.
 #[test]
 fn a_hard_link_outlives_its_target_s_whiteout() {
-    let Some(place) = Place::new() else { return };
-    let layers = [vec![file("a", "both").mode(0o751), hardlink("b", "a")], vec![white("a")]];
-    check_in(&place, &layers);
+    check(&[vec![file("a", "both").mode(0o751), hardlink("b", "a")], vec![white("a")]]);
     check(&[vec![file("z", "both"), hardlink("b", "z")], vec![file("z", "new")]]);
 }
 
@@ -311,12 +309,10 @@ fn a_hard_link_to_a_lower_layer_has_its_file() {
         vec![dir("new"), hardlink("new/b", "/d/a"), hardlink("new/c", "./d/../d/a")],
         vec![dir("d").time(4, 4), hardlink("d/b", "d/a")],
     ] {
-        let upper: Vec<Member> = upper.into_iter().map(|m| Member { link: m.link.clone(), ..m }).collect();
-        let plain: Vec<Member> = upper
-            .iter()
-            .map(|m| if m.kind == b'1' { Member { link: b"d/a".to_vec(), ..m.clone() } } else { m.clone() })
-            .collect();
-        let expect = model(&[lower.clone(), plain]);
+        // The model knows the target by its plain name only.
+        let is_link = |m: &Member| m.kind == b'1';
+        let plain = |m: &Member| if is_link(m) { hardlink(&m.path, "d/a") } else { m.clone() };
+        let expect = model(&[lower.clone(), upper.iter().map(plain).collect()]);
         for (form, tree) in ["flat", "overlay"].iter().zip(both(&place, &[lower.clone(), upper.clone()])) {
             same(form, &expect, &tree);
         }
@@ -327,7 +323,6 @@ fn a_hard_link_to_a_lower_layer_has_its_file() {
 fn a_hard_link_may_stand_before_its_target() {
     check(&[vec![hardlink("a", "z"), file("z", "text")]]);
     check(&[lower(), vec![dir("d"), hardlink("d/l", "d/z"), file("d/z", "2")]]);
-    // It is the layer's own file, not the one that it replaces; the archive's order would say otherwise.
     refused(&[vec![hardlink("a", "nowhere")]], 5, "\"nowhere\", which is not there");
     refused(&[lower(), vec![hardlink("a", "nowhere")]], 5, "\"nowhere\", which is not there");
 }
@@ -372,6 +367,16 @@ fn the_root_s_attributes_are_of_the_last_layer_that_tells_them() {
     check(&[vec![root(), dir("d")], vec![file("d/in", "")]]);
     check(&[vec![file("a", "")], vec![root(), file("b", "")], vec![file("c", "")]]);
     check(&[vec![root()], vec![dir(".").mode(0o700)]]);
+}
+
+/// A directory without an entry whose whiteout stands behind its content: the content is right, its mode, owner and time are still
+/// the hidden directory's, or the clock's. Builders write whiteouts first, or entries for directories, or both.
+#[test]
+#[ignore = "known: such a directory is not made anew"]
+fn an_implied_directory_is_new_where_the_lower_one_is_hidden() {
+    check(&[lower(), vec![white("d"), file("d/sub/new", "2")]]);
+    check(&[lower(), vec![file("d/sub/new", "2"), white("d")]]);
+    check(&[lower(), vec![file("d/sub/new", "2"), opaque("d")]]);
 }
 
 #[test]
@@ -742,7 +747,6 @@ fn a_layer_of_two_images_is_not_confused() {
         for order in [[0, 1, 2], [2, 1, 0]] {
             let Some(place) = Place::new() else { return };
             for image in order.map(|n| &images[n]) {
-                // The model of a link through a link needs the target first.
                 let name = place.next("layout");
                 let mut layout = crate::layout::Layout::new(std::path::Path::new(&name));
                 layout.add_layers("", image);
@@ -770,14 +774,14 @@ fn an_image_without_layers_is_an_empty_tree() {
 fn every_compression_gives_the_same_tree() {
     let Some(place) = Place::new() else { return };
     let members = vec![dir("d"), file("d/f", "x".repeat(100_000))];
-    let bytes = tar(&members);
+    let (bytes, expect) = (tar(&members), model(std::slice::from_ref(&members)));
     for form in [Pack::None, Pack::Gzip, Pack::Zstd] {
         let name = place.next("layout");
         let mut layout = crate::layout::Layout::new(std::path::Path::new(&name));
         let stored = layout.archive(&bytes, form);
         layout.add("", &[stored]);
-        same("flat", &model(std::slice::from_ref(&members)), &place.flat(&name, &[]));
-        same("overlay", &model(std::slice::from_ref(&members)), &place.overlay(&name));
+        same("flat", &expect, &place.flat(&name, &[]));
+        same("overlay", &expect, &place.overlay(&name));
     }
 }
 

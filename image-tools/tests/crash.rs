@@ -231,6 +231,14 @@ fn a_command_killed_at_any_change_is_gone_on_with() {
     };
     let undo = |place: &Place| drop(place.succeeds(&["umount", "--delete", "bundle"]));
     assert!(killed_at_every_change(&place, &bundle, done, undo) > 10);
+    place.succeeds(&bundle);
+    let remove = ["umount", "--delete", "bundle"];
+    let done = |place: &Place| {
+        again(place, &remove, "no such file");
+        assert!(!place.path("bundle").exists());
+    };
+    let undo = |place: &Place| drop(place.succeeds(&bundle));
+    assert!(killed_at_every_change(&place, &remove, done, undo) > 5);
     let unpack = ["unpack", &image, "out"];
     let done = |place: &Place| {
         again(place, &unpack, "not empty");

@@ -255,8 +255,6 @@ fn links_in_a_circle_are_an_error() {
     let Some(host) = Host::new() else { return };
     let circle = vec![symlink("a", "b"), symlink("b", "a"), symlink("self", "self")];
     for below in ["a/x", "self/x"] {
-        let said = host.place.run(&["ls"]);
-        quick(&said);
         host.refuses_layers(&[circle.clone(), vec![file(below, "")]], 1, "symbolic links");
     }
     let chain: Vec<Member> = (0..60).map(|n| symlink(format!("l{n}"), format!("l{}", n + 1))).collect();

@@ -19,6 +19,10 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
     if !is_bundle {
         // Another program's mount is not ours to take away.
         if store.lease_of(&dir)?.is_none() {
+            if delete && std::fs::read_dir(&dir)?.next().is_none() {
+                // All that a killed removal left.
+                return std::fs::remove_dir(&dir).with_context(|| dir.display().to_string());
+            }
             return Err(Error::not_found(format!(
                 "{}: nothing of pintle-image is mounted there",
                 dir.display()
