@@ -127,7 +127,7 @@ fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> 
         settings.mirrors = Some(file.clone());
     }
     settings.insecure = args.insecure;
-    settings.certificates.clone_from(&args.cert_dir);
+    settings.certificates.splice(..0, args.cert_dir.iter().cloned());
     settings.retries = args.retries;
     settings.notice = Some(std::sync::Arc::new(|text| eprintln!("{text}")));
     Ok(settings)
