@@ -10,6 +10,7 @@ mod layer;
 mod layout;
 mod model;
 mod oracle;
+mod pull;
 mod registry;
 mod sandbox;
 mod tree;
