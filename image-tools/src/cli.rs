@@ -7,6 +7,7 @@ mod print;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::json;
@@ -97,7 +98,7 @@ fn common(global: &Global, caller: Caller) -> Result<Common> {
             0 => None,
             uid => Some(rootless::enter(uid, caller.gid, global.squash_owners)?),
         },
-        progress: Progress::new(form),
+        progress: Arc::new(Progress::new(form)),
     })
 }
 
@@ -117,7 +118,7 @@ fn environment(caller: Caller) -> Environment {
     Environment::new(caller.uid, |name| std::env::var_os(name))
 }
 
-fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> {
+fn registry_settings(args: &args::Registry, caller: Caller, common: &Common) -> Result<Settings> {
     let mut settings = Settings::from_environment(&environment(caller));
     settings.credentials = args.creds.as_deref().map(Credentials::parse).transpose()?;
     if let Some(file) = &args.authfile {
@@ -127,9 +128,10 @@ fn registry_settings(args: &args::Registry, caller: Caller) -> Result<Settings> 
         settings.mirrors = Some(file.clone());
     }
     settings.insecure = args.insecure;
-    settings.certificates.clone_from(&args.cert_dir);
+    settings.certificates.splice(..0, args.cert_dir.iter().cloned());
     settings.retries = args.retries;
-    settings.notice = Some(std::sync::Arc::new(|text| eprintln!("{text}")));
+    let progress = Arc::clone(&common.progress);
+    settings.notice = Some(Arc::new(move |text| progress.say(text)));
     Ok(settings)
 }
 
@@ -178,7 +180,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
             let mut pulled = Vec::new();
             for name in names {
-                let settings = registry_settings(&registry, caller)?;
+                let settings = registry_settings(&registry, caller, &common)?;
                 let image = ops::pull::pull(&common, settings, &name, blobs_only)?;
                 pulled.push(ops::load::Loaded { name: Some(name.to_string()), digest: image.digest });
             }
@@ -188,7 +190,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             let to = Reference::parse(to.as_deref().unwrap_or(&image))?;
             let digest = ops::push::push(
                 &common,
-                registry_settings(&registry, caller)?,
+                registry_settings(&registry, caller, &common)?,
                 &Location::parse(&image),
                 &to,
             )?;
@@ -248,7 +250,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             std::io::Read::read_to_string(&mut std::io::stdin().take(64 << 10), &mut password)?;
             let credentials = Credentials::password(&username, password.trim_end_matches(['\r', '\n']));
             let file = settings.authfile.clone().unwrap_or_else(|| environment(caller).login_file());
-            ops::login::login(registry_settings(&settings, caller)?, &registry, &credentials, &file)
+            ops::login::login(registry_settings(&settings, caller, &common)?, &registry, &credentials, &file)
         }
         Command::Logout { registry, authfile } => {
             let files = authfile.map_or_else(|| environment(caller).auth_files(), |file| vec![file]);

@@ -23,6 +23,7 @@ pub mod umount;
 pub mod unpack;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::archive::Archive;
@@ -56,8 +57,8 @@ pub struct Common {
     pub squash: bool,
     /// An ordinary user's maps, in whose user namespace this process is.
     pub rootless: Option<Ids>,
-    /// Who is told.
-    pub progress: Progress,
+    /// Who is told; a registry's client tells of its retries by itself.
+    pub progress: Arc<Progress>,
 }
 
 impl Common {

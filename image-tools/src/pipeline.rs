@@ -110,7 +110,7 @@ impl<'a> Transfer<'a> {
                     for arrival in
                         arrivals.values().filter(|_| next.load(Ordering::Relaxed) >= usize::MAX / 2)
                     {
-                        arrival.give_up();
+                        arrival.give_up(&elsewhere());
                     }
                 });
             }
@@ -133,9 +133,10 @@ impl<'a> Transfer<'a> {
                     limit: self.limit(layer),
                 };
                 result = self.apply_archive(layer, archive, root, &options).map(drop);
-                if result.is_err() {
+                if let Err(why) = &result {
                     next.store(usize::MAX / 2, Ordering::Relaxed);
-                    arrivals.values().for_each(Arrival::give_up);
+                    arrivals[&layer.descriptor.digest].give_up(why);
+                    arrivals.values().for_each(|arrival| arrival.give_up(&elsewhere()));
                     break;
                 }
                 tasks[&layer.descriptor.digest].done("applied");
@@ -252,8 +253,8 @@ impl<'a> Transfer<'a> {
             let fetched = scope.spawn(|| arrival.fetch(self.source, &|n| task.advance(n)));
             let archive = stream::spawn(scope, arrival.reader(), layer.diff_id, self.limit(layer));
             let applied = self.apply_archive(layer, archive, root, options);
-            if applied.is_err() {
-                arrival.give_up();
+            if let Err(why) = &applied {
+                arrival.give_up(why);
             }
             // The blob is wanted whole even where applying it stopped early.
             let fetched =
@@ -299,6 +300,11 @@ struct Made<'a> {
 
 fn record(layer: &Layer<'_>, applied: &Applied, size: u64) -> Record {
     Record { diff_id: layer.diff_id.clone(), size, members: applied.members }
+}
+
+/// Why a layer is given up that nothing is wrong with.
+fn elsewhere() -> Error {
+    Error::other("given up, because something else failed")
 }
 
 /// Each blob once: images may have the same layer twice.

@@ -11,6 +11,7 @@ mod layout;
 mod make;
 mod model;
 mod oracle;
+mod pull;
 mod registry;
 mod rootless;
 mod sandbox;

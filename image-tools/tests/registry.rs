@@ -2,11 +2,11 @@
 //! Debian's docker-registry (`oracle`). The library is called directly: the command line adds nothing to this.
 
 mod login;
-mod oracle;
+pub mod oracle;
 mod pull;
 mod push;
-mod server;
-mod tls;
+pub mod server;
+pub mod tls;
 
 use std::time::Duration;
 

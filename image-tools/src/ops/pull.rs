@@ -3,12 +3,13 @@
 use std::io::Read;
 
 use super::Common;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::image::{Image, Source};
-use crate::manifest::Descriptor;
+use crate::manifest::{Descriptor, LARGEST, media};
 use crate::reference::Reference;
 use crate::registry::{Client, Settings};
 use crate::store::Store;
+use crate::store::arrival::Arrival;
 
 /// Pulls an image. Layers that the store has are not fetched again; `blobs_only` leaves applying them for later.
 pub fn pull(
@@ -46,10 +47,22 @@ impl Source for Remote<'_> {
         if descriptor.digest == self.top.digest {
             return Ok(self.document.clone());
         }
-        match self.store.blob(descriptor)? {
-            Some(_) => self.store.layout().document(descriptor),
-            None => self.client.fetch(self.reference, descriptor),
+        if descriptor.size > LARGEST {
+            // Which is an error there.
+            return self.client.fetch(self.reference, descriptor);
         }
+        if self.store.blob(descriptor)?.is_some() {
+            match self.store.layout().document(descriptor) {
+                Err(e) if e.kind() == Kind::Invalid => self.store.damaged(&descriptor.digest)?,
+                document => return document,
+            }
+        }
+        if !media::is_config(&descriptor.media_type) {
+            return self.client.fetch(self.reference, descriptor);
+        }
+        // A blob: as for layers, the first of many processes fetches it for all, and what is complete stays.
+        Arrival::new(self.store, descriptor).fetch(self, &|_| ())?;
+        self.store.layout().document(descriptor)
     }
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {

@@ -128,8 +128,8 @@ impl<'a> Arrival<'a> {
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                     Err(e) => return Err(e.into()),
                 };
-                if self.given_up() {
-                    return Err(Error::other("given up, because something else failed"));
+                if let Some(why) = self.given_up() {
+                    return Err(why);
                 }
                 if position + n as u64 > size {
                     return Err(Error::invalid(format!("longer than the {size} bytes of its descriptor")));
@@ -146,15 +146,16 @@ impl<'a> Arrival<'a> {
         self.descriptor.digest.expect(&hasher.finish())
     }
 
-    /// Nobody wants the rest: stops fetching, and whoever reads hears of it.
-    pub fn give_up(&self) {
+    /// Nobody wants the rest, because of this: stops fetching, and whoever reads hears of it. Of an archive that breaks its rules
+    /// nothing is kept.
+    pub fn give_up(&self, why: &Error) {
         self.update(|state| {
-            state.end.get_or_insert_with(|| Err(Error::other("given up, because something else failed")));
+            state.end.get_or_insert_with(|| Err(why.clone()));
         });
     }
 
-    fn given_up(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).end.is_some()
+    fn given_up(&self) -> Option<Error> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).end.clone()?.err()
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {

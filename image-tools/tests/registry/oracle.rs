@@ -21,10 +21,10 @@ use super::{credentials, error, noise, settings};
 const HTPASSWD: &str = "me:$2y$04$j.BdrHwLb9okyQonvq9xoOLwCVhBhYJzmHsO0f/WpOpiNrnq5OK3q\n";
 
 /// A registry that ends with the test.
-struct Registry {
+pub struct Registry {
     child: Child,
-    host: String,
-    dir: PathBuf,
+    pub host: String,
+    pub dir: PathBuf,
 }
 
 impl Drop for Registry {
@@ -49,7 +49,8 @@ fn program() -> Option<Command> {
     Some(command)
 }
 
-fn start() -> Option<Registry> {
+/// Starts one, for the user `me` with the password `geheim`, and a `certs.d` in its folder.
+pub fn start() -> Option<Registry> {
     let mut command = program()?;
     let dir = tempfile("oracle");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,6 +46,13 @@ pub enum Gate {
     Bearer(String, Option<(&'static str, &'static str)>),
 }
 
+/// How fast bodies go: a piece of so many bytes, then a pause.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub piece: usize,
+    pub pause: Duration,
+}
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -70,6 +78,9 @@ struct State {
     issued: u32,
     faults: Vec<(String, String, Fault, u32)>,
     seen: Vec<Seen>,
+    /// Bytes of bodies that succeeded, by path.
+    sent: HashMap<String, u64>,
+    pace: Option<Pace>,
 }
 
 struct Shared {
@@ -78,6 +89,8 @@ struct Shared {
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
     page: usize,
+    /// Connections that have not ended.
+    open: AtomicUsize,
 }
 
 /// The server; it lives as long as the test's process.
@@ -128,13 +141,18 @@ impl Server {
             tls: tls.map(Arc::new),
             address: listener.local_addr().expect("bound"),
             page: 2,
+            open: AtomicUsize::new(0),
         };
         let server = Self(Arc::new(shared));
         let accepting = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = accepting.clone();
-                std::thread::spawn(move || server.connection(stream));
+                server.0.open.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    server.connection(stream);
+                    server.0.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         server
@@ -193,6 +211,29 @@ impl Server {
         state.seen.iter().filter(|s| s.method == method && s.path.contains(path)).cloned().collect()
     }
 
+    /// From now on bodies go as fast as this.
+    pub fn pace(&self, piece: usize, pause: Duration) {
+        self.0.state.lock().unwrap().pace = Some(Pace { piece, pause });
+    }
+
+    /// Bytes that were sent of what has this in its path.
+    pub fn sent(&self, path: &str) -> u64 {
+        let state = self.0.state.lock().unwrap();
+        state.sent.iter().filter(|(sent, _)| sent.contains(path)).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Waits until everything that clients who are gone asked for was seen.
+    pub fn settle(&self) {
+        // Connections are accepted in their order: behind this one there is none of theirs.
+        let mut last = TcpStream::connect(self.0.address).unwrap();
+        last.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        last.read_exact(&mut [0; 8]).unwrap();
+        drop(last);
+        while self.0.open.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn connection(&self, stream: TcpStream) {
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok();
         match &self.0.tls {
@@ -244,7 +285,7 @@ impl Server {
             let close = refused.is_some() && waits;
             let whole_only = matches!(fault, Some(Fault::WholeOnly));
             let reply = refused.unwrap_or_else(|| self.reply(&seen, body, whole_only));
-            if write_reply(stream.get_mut(), &seen, reply, fault, close).is_none() || close {
+            if self.write_reply(stream.get_mut(), &seen, reply, fault, close).is_none() || close {
                 return;
             }
         }
@@ -422,6 +463,72 @@ impl Server {
             _ => Reply::new(204),
         }
     }
+
+    /// None where the connection ends with it.
+    fn write_reply(
+        &self,
+        stream: &mut impl Write,
+        seen: &Seen,
+        mut reply: Reply,
+        fault: Option<Fault>,
+        close: bool,
+    ) -> Option<()> {
+        let mut cut = None;
+        match fault {
+            Some(Fault::Cut(at)) => cut = Some(at),
+            Some(Fault::Bytes(bytes)) => reply = reply.body(bytes),
+            Some(Fault::Headers(headers)) => {
+                for (name, value) in headers {
+                    reply = reply.header(name, value);
+                }
+            }
+            Some(Fault::Endless) => {
+                write!(stream, "HTTP/1.1 {} Fault\r\n\r\n", reply.status).ok()?;
+                while stream.write_all(&[b'0'; 65536]).is_ok() {}
+                return None;
+            }
+            Some(Fault::EndlessHead) => {
+                write!(stream, "HTTP/1.1 200 Fault\r\n").ok()?;
+                let line = format!("x-more: {}\r\n", "and more ".repeat(100));
+                while stream.write_all(line.as_bytes()).is_ok() {}
+                return None;
+            }
+            _ => {}
+        }
+        let length = reply.body.len();
+        let mut head = format!("HTTP/1.1 {} Test\r\n", reply.status);
+        if !reply.headers.iter().any(|(name, _)| name == "content-length") {
+            reply = reply.header("content-length", length.to_string());
+        }
+        if close {
+            reply = reply.header("connection", "close");
+        }
+        for (name, value) in &reply.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+        if seen.method != "HEAD" {
+            let body = &reply.body[..cut.unwrap_or(length).min(length)];
+            if (200..300).contains(&reply.status) {
+                self.write_body(stream, &seen.path, body)?
+            } else {
+                stream.write_all(body).ok()?
+            }
+        }
+        stream.flush().ok()?;
+        cut.is_none().then_some(())
+    }
+
+    fn write_body(&self, stream: &mut impl Write, path: &str, body: &[u8]) -> Option<()> {
+        let pace = self.0.state.lock().unwrap().pace;
+        for piece in body.chunks(pace.map_or(usize::MAX, |pace| pace.piece)) {
+            stream.write_all(piece).ok()?;
+            stream.flush().ok()?;
+            *self.0.state.lock().unwrap().sent.entry(path.to_owned()).or_default() += piece.len() as u64;
+            pace.iter().for_each(|pace| std::thread::sleep(pace.pause));
+        }
+        Some(())
+    }
 }
 
 pub fn basic(user: &str, password: &str) -> String {
@@ -443,53 +550,4 @@ fn read_head(stream: &mut impl BufRead) -> Option<Seen> {
             None => return Some(Seen { method, path, headers }),
         };
     }
-}
-
-/// None where the connection ends with it.
-fn write_reply(
-    stream: &mut impl Write,
-    seen: &Seen,
-    mut reply: Reply,
-    fault: Option<Fault>,
-    close: bool,
-) -> Option<()> {
-    let mut cut = None;
-    match fault {
-        Some(Fault::Cut(at)) => cut = Some(at),
-        Some(Fault::Bytes(bytes)) => reply = reply.body(bytes),
-        Some(Fault::Headers(headers)) => {
-            for (name, value) in headers {
-                reply = reply.header(name, value);
-            }
-        }
-        Some(Fault::Endless) => {
-            write!(stream, "HTTP/1.1 {} Fault\r\n\r\n", reply.status).ok()?;
-            while stream.write_all(&[b'0'; 65536]).is_ok() {}
-            return None;
-        }
-        Some(Fault::EndlessHead) => {
-            write!(stream, "HTTP/1.1 200 Fault\r\n").ok()?;
-            let line = format!("x-more: {}\r\n", "and more ".repeat(100));
-            while stream.write_all(line.as_bytes()).is_ok() {}
-            return None;
-        }
-        _ => {}
-    }
-    let length = reply.body.len();
-    let mut head = format!("HTTP/1.1 {} Test\r\n", reply.status);
-    if !reply.headers.iter().any(|(name, _)| name == "content-length") {
-        reply = reply.header("content-length", length.to_string());
-    }
-    if close {
-        reply = reply.header("connection", "close");
-    }
-    for (name, value) in &reply.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
-    if seen.method != "HEAD" {
-        stream.write_all(&reply.body[..cut.unwrap_or(length).min(length)]).ok()?;
-    }
-    stream.flush().ok()?;
-    cut.is_none().then_some(())
 }

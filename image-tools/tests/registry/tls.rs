@@ -39,7 +39,7 @@ impl Authority {
     }
 
     /// A server's configuration; it wants to see a client's certificate of this authority, or none.
-    fn server(&self, name: &str, wants_clients: bool) -> rustls::ServerConfig {
+    pub fn server(&self, name: &str, wants_clients: bool) -> rustls::ServerConfig {
         let (certificate, key) = self.issue(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
