@@ -20,11 +20,14 @@ use crate::manifest::Descriptor;
 use crate::ops::insert::Change;
 use crate::ops::{self, Common, Making};
 use crate::platform::Platform;
-use crate::progress::{Form, Progress};
+use crate::progress::{Form, Progress, write_line};
 use crate::reference::Reference;
 use crate::registry::Settings;
 use crate::registry::credentials::{Credentials, Environment};
 use crate::rootless;
+
+/// Layers at once where nobody says how many: each may need 128 MiB for its window.
+const MOST_JOBS: usize = 4;
 
 /// Does what the command line asks for; the exit code is the [`Kind`] of what went wrong.
 pub fn run() -> ExitCode {
@@ -51,13 +54,12 @@ pub fn run() -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            match json_errors {
-                true => eprintln!(
-                    "{}",
-                    json!({"event": "error", "message": e.to_string(), "code": e.kind() as u8})
-                ),
-                false => eprintln!("pintle-image: {e}"),
-            }
+            write_line(&match json_errors {
+                true => {
+                    json!({"event": "error", "message": e.to_string(), "code": e.kind() as u8}).to_string()
+                }
+                false => format!("pintle-image: {e}"),
+            });
             ExitCode::from(e.kind() as u8)
         }
     }
@@ -76,7 +78,7 @@ impl Caller {
     }
 }
 
-fn common(global: &Global, caller: Caller) -> Result<Common> {
+fn common(global: &Global, caller: Caller, trees: bool) -> Result<Common> {
     let form = match (&global.progress, global.quiet) {
         (_, true) => Form::None,
         (Some(name), false) => Form::parse(name)?,
@@ -88,18 +90,19 @@ fn common(global: &Global, caller: Caller) -> Result<Common> {
             None => default_root(caller)?,
         },
         platform: global.platform.as_deref().map_or_else(|| Ok(Platform::here()), Platform::parse)?,
-        jobs: global
-            .jobs
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
-            .max(1),
+        jobs: global.jobs.unwrap_or_else(default_jobs).max(1),
         limit: global.max_layer_size,
         squash: global.squash_owners,
         rootless: match caller.uid {
-            0 => None,
-            uid => Some(rootless::enter(uid, caller.gid, global.squash_owners)?),
+            uid if uid != 0 && trees => Some(rootless::enter(uid, caller.gid, global.squash_owners)?),
+            _ => None,
         },
         progress: Arc::new(Progress::new(form)),
     })
+}
+
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(MOST_JOBS)
 }
 
 /// `/var/lib/pintle-image` for root, `~/.local/share/pintle-image` for others.
@@ -142,8 +145,8 @@ fn source_date_epoch() -> Result<Option<u64>> {
     text.parse().map(Some).map_err(wrong)
 }
 
-fn making_of(args: args::Making) -> Result<Making> {
-    let compression = Compression::parse(&args.compress)?;
+fn making_of(args: args::Making, compress: Option<&str>) -> Result<Making> {
+    let compression = compress.map_or(Ok(Compression::Gzip), Compression::parse)?;
     Ok(Making { compression, author: args.by, message: args.message, epoch: source_date_epoch()? })
 }
 
@@ -173,7 +176,9 @@ fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<(
 
 fn dispatch(cli: Cli) -> Result<()> {
     let caller = Caller::new();
-    let common = common(&cli.global, caller)?;
+    // Credentials are the caller's own, and so are the programs that keep them.
+    let trees = !matches!(cli.command, Command::Login { .. } | Command::Logout { .. });
+    let common = common(&cli.global, caller, trees)?;
     let as_json = cli.global.json;
     match cli.command {
         Command::Pull { names, blobs_only, registry } => {
@@ -204,15 +209,16 @@ fn dispatch(cli: Cli) -> Result<()> {
             let epoch = source_date_epoch()?;
             into_file(output.as_deref(), |to| ops::export::export(&common, &from, to, epoch))
         }
-        Command::Import { from, name, making, changes } => {
-            let (name, changes, making) = (Reference::parse(&name)?, changes.changes()?, making_of(making)?);
+        Command::Import { from, name, compress, making, changes } => {
+            let (name, changes, making) =
+                (Reference::parse(&name)?, changes.changes()?, making_of(making, compress.as_deref())?);
             let image = ops::import::import(&common, &from, &name, &changes, &making)?;
             made(&name, image, as_json)
         }
-        Command::Commit { dir, name, mask, no_mask_volumes, making, changes } => {
+        Command::Commit { dir, name, mask, no_mask_volumes, compress, making, changes } => {
             let name = Reference::parse(&name)?;
             let options = ops::commit::Options {
-                making: making_of(making)?,
+                making: making_of(making, compress.as_deref())?,
                 changes: changes.changes()?,
                 mask,
                 mask_volumes: !no_mask_volumes,
@@ -221,13 +227,13 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Config { image, name, making, changes } => {
             let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
-            let (changes, making) = (changes.changes()?, making_of(making)?);
+            let (changes, making) = (changes.changes()?, making_of(making, None)?);
             let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &making)?;
             made(&name, new, as_json)
         }
-        Command::Insert { image, paths, replace, remove, name, making } => {
+        Command::Insert { image, paths, replace, remove, name, compress, making } => {
             let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
-            let making = making_of(making)?;
+            let making = making_of(making, compress.as_deref())?;
             let (change, path) = match (&paths[..], remove, replace) {
                 ([path], true, _) => (Change::Remove, path),
                 ([source, path], false, true) => (Change::Replace(source.into()), path),

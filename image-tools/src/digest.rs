@@ -157,7 +157,7 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     Digest(text)
 }
 
-/// A stream that has to be `size` bytes long and to have this digest: reading its end is an error where it has not, and so is
+/// A stream that has to be `size` bytes long and to have this digest: its last byte is an error where it has not, and so are its early end and
 /// the first byte too many.
 pub struct Verified<R> {
     inner: R,
@@ -192,17 +192,18 @@ impl<R: Read> Read for Verified<R> {
             );
         }
         self.left -= n as u64;
-        match (&mut self.hasher, n) {
-            (Some(_), 0) if self.left > 0 => {
-                let had = self.position();
-                return Err(Error::invalid(format!("ends after {had} of {} bytes", self.size)).into());
-            }
-            (Some(_), 0) => {
-                let hasher = self.hasher.take().expect("checked by the pattern");
-                self.expect.expect(&hasher.finish()).map_err(io::Error::from)?;
-            }
-            (Some(hasher), n) => hasher.update(&buffer[..n]),
-            (None, _) => {}
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..n]);
+        }
+        if self.left > 0 && n == 0 {
+            let had = self.position();
+            return Err(Error::invalid(format!("ends after {had} of {} bytes", self.size)).into());
+        }
+        // With the last byte, not behind it: who knows the size reads no further.
+        if self.left == 0
+            && let Some(hasher) = self.hasher.take()
+        {
+            self.expect.expect(&hasher.finish()).map_err(io::Error::from)?;
         }
         Ok(n)
     }

@@ -104,6 +104,8 @@ pub struct Found<'a> {
     pub image: Image,
     /// For the store; none where the place told none.
     pub name: Option<String>,
+    /// It is not in the store yet, or not known to be.
+    pub outside: bool,
 }
 
 /// Opens what a person named.
@@ -116,6 +118,7 @@ fn find<'a>(common: &Common, store: &'a Store, from: &Location) -> Result<Found<
                 source: Box::new(store.layout()),
                 image,
                 name: top.annotation(REF_NAME).map(str::to_owned),
+                outside: false,
             })
         }
         Location::Oci(path, name) => {
@@ -139,7 +142,7 @@ fn outside<'a>(
     place: &str,
 ) -> Result<Found<'a>> {
     let image = Image::read(source.as_ref(), top, &common.platform).with_context(|| place.to_owned())?;
-    Ok(Found { source, image, name: top.annotation(REF_NAME).map(str::to_owned) })
+    Ok(Found { source, image, name: top.annotation(REF_NAME).map(str::to_owned), outside: true })
 }
 
 /// The name in the store of an image that was called `name` elsewhere: a whole reference in its full form, and what a layout calls an image by

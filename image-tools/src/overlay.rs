@@ -1,11 +1,10 @@
-//! Stacks applied layers with overlayfs, by the new mount API: one lowerdir per call, so neither their number nor the length of their
-//! paths is limited by a page (fsopen(2), Linux 6.5 for `lowerdir+`; before that a string of short relative names).
+//! Stacks applied layers with overlayfs, by the new mount API (fsopen(2)). Layers are named by their open directories.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, XattrFlags, fgetxattr, fsetxattr, fstat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -14,6 +13,9 @@ use rustix::mount::{
 
 use crate::error::{Context, Error, Result};
 use crate::tree;
+
+/// Where open directories have names.
+const DESCRIPTORS: &str = "/proc/self/fd/";
 
 /// A writable top.
 pub struct Upper<'a> {
@@ -102,16 +104,6 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
         // Two file systems that tell their files apart by number alone.
         tell(&fs, fsconfig_set_string(fs.as_fd(), "xino", "on"))?;
     }
-    for lower in &lowers {
-        match fsconfig_set_string(fs.as_fd(), "lowerdir+", lower) {
-            Err(Errno::INVAL) => {
-                // Before Linux 6.5.
-                tell(&fs, fsconfig_set_string(fs.as_fd(), "lowerdir", lowers.join(":")))?;
-                break;
-            }
-            other => tell(&fs, other)?,
-        }
-    }
     if let Some(top) = top {
         tell(&fs, fsconfig_set_string(fs.as_fd(), "upperdir", path_of(&top.upper)))?;
         tell(&fs, fsconfig_set_string(fs.as_fd(), "workdir", path_of(&top.work)))?;
@@ -119,9 +111,39 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
             tell(&fs, fsconfig_set_flag(fs.as_fd(), "volatile"))?;
         }
     }
-    tell(&fs, fsconfig_create(fs.as_fd()))?;
-    let attributes = if top.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    if appends_layers() {
+        for lower in &lowers {
+            tell(&fs, fsconfig_set_string(fs.as_fd(), "lowerdir+", lower))?;
+        }
+        tell(&fs, fsconfig_create(fs.as_fd()))?;
+    } else {
+        create_of_one_string(&fs, &lowers)?;
+    }
+    // What is only looked at gives nobody setuid programs or devices.
+    let looked_at = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let attributes = if top.is_some() { MountAttrFlags::empty() } else { looked_at };
     Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Since Linux 6.5 `lowerdir+` adds one layer. Before that one string names all, of 255 bytes at most, so the names are numbers in
+/// [`DESCRIPTORS`]: enough for some 80 layers.
+fn appends_layers() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
+}
+
+/// Relative names are looked up in this process' working directory, in the one call or in the other, and not later.
+fn create_of_one_string(fs: &OwnedFd, lowers: &[String]) -> Result<()> {
+    let names: Vec<&str> = lowers.iter().map(|l| l.strip_prefix(DESCRIPTORS).unwrap_or(l)).collect();
+    let back = rustix::fs::openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::process::chdir(DESCRIPTORS)?;
+    let created = tell(fs, fsconfig_set_string(fs.as_fd(), "lowerdir", names.join(":")))
+        .and_then(|()| tell(fs, fsconfig_create(fs.as_fd())));
+    rustix::process::fchdir(&back)?;
+    created
 }
 
 /// Puts a mount onto a directory.
@@ -140,7 +162,7 @@ pub fn detach(at: &Path) -> Result<bool> {
 }
 
 fn path_of(dir: &impl AsFd) -> String {
-    format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd())
+    format!("{DESCRIPTORS}{}", dir.as_fd().as_raw_fd())
 }
 
 /// A directory that nobody else sees, with the attributes of `like`: the root of a tmpfs that is mounted nowhere.
@@ -166,4 +188,34 @@ fn tell(fs: &OwnedFd, result: rustix::io::Result<()>) -> Result<()> {
     };
     let error = Error::from(errno);
     if said.is_empty() { Err(error) } else { Err(Error::new(error.kind(), format!("{error}: {said}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What kernels before 6.5 need works on later ones, too.
+    #[test]
+    fn forty_layers_fit_into_one_string() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let top = std::env::temp_dir().join(format!("pintle-image-stack-{}", std::process::id()));
+        let layers: Vec<OwnedFd> = (0..40)
+            .map(|n| {
+                let dir = top.join(n.to_string());
+                std::fs::create_dir_all(&dir).expect("a folder");
+                std::fs::write(dir.join(format!("f{n}")), "").expect("a file");
+                crate::tree::open_dir(CWD, &dir).expect("it opens")
+            })
+            .collect();
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).expect("overlayfs");
+        let paths: Vec<String> = layers.iter().map(path_of).collect();
+        create_of_one_string(&fs, &paths).expect("relative names are found");
+        let mount =
+            fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).expect("a mount");
+        let root = crate::tree::open_dir(&mount, ".").expect("its root");
+        assert_eq!(crate::tree::names(&root).expect("names").len(), 40);
+        std::fs::remove_dir_all(&top).expect("it goes");
+    }
 }

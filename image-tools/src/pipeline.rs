@@ -122,7 +122,7 @@ impl<'a> Transfer<'a> {
                     && let Some(layer) = coming.next()
                 {
                     let source = arrivals[&layer.descriptor.digest].reader();
-                    ahead.push_back(stream::spawn(scope, source, layer.diff_id, self.limit(layer)));
+                    ahead.push_back(stream::spawn(scope, source, layer.diff_id, self.limit));
                 }
                 let archive = ahead.pop_front().expect("as many as there are layers");
                 let options = Options {
@@ -152,7 +152,7 @@ impl<'a> Transfer<'a> {
         let layers = self.layers();
         let mut keys: Vec<Option<Key>> = Vec::new();
         for layer in &layers {
-            keys.push(self.store.applied(layer.diff_id, &layer.chain_id)?);
+            keys.push(self.store.applied(layer.diff_id, &layer.chain_id, self.squash)?);
         }
         let mut missing: Vec<&Layer<'_>> = layers.iter().filter(|l| keys[l.index].is_none()).collect();
         // The largest first: it decides when all are done.
@@ -191,8 +191,11 @@ impl<'a> Transfer<'a> {
             self.store.sync()?;
         }
         for (layer, one) in ready {
-            let key =
-                if one.applied.refers { Key::chain(&layer.chain_id) } else { Key::alone(layer.diff_id) };
+            let key = if one.applied.refers {
+                Key::chain(&layer.chain_id, self.squash)
+            } else {
+                Key::alone(layer.diff_id, self.squash)
+            };
             self.store.publish_layer(one.temporary, &key, &one.record)?;
             keys[layer.index] = Some(key);
         }
@@ -251,7 +254,7 @@ impl<'a> Transfer<'a> {
         let result = thread::scope(|scope| {
             // Its reader tells of an error.
             let fetched = scope.spawn(|| arrival.fetch(self.source, &|n| task.advance(n)));
-            let archive = stream::spawn(scope, arrival.reader(), layer.diff_id, self.limit(layer));
+            let archive = stream::spawn(scope, arrival.reader(), layer.diff_id, self.limit);
             let applied = self.apply_archive(layer, archive, root, options);
             if let Err(why) = &applied {
                 arrival.give_up(why);

@@ -1,6 +1,6 @@
 //! How far things are, on standard error: bars on a terminal, plain lines elsewhere, one JSON object a line for programs, or nothing.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ impl Progress {
     pub fn warn(&self, text: &str) {
         match &self.teller {
             Teller::Json => self.json(json!({"event": "warning", "message": text})),
-            Teller::Bars(bars) => bars.suspend(|| eprintln!("warning: {text}")),
+            Teller::Bars(bars) => bars.suspend(|| write_line(&format!("warning: {text}"))),
             Teller::Plain | Teller::None => self.plain(&format!("warning: {text}")),
         }
     }
@@ -103,7 +103,7 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match &self.teller {
             Teller::Json => self.json(json!({"event": "message", "message": text})),
-            Teller::Bars(bars) => bars.suspend(|| eprintln!("{text}")),
+            Teller::Bars(bars) => bars.suspend(|| write_line(text)),
             Teller::Plain => self.plain(text),
             Teller::None => {}
         }
@@ -111,12 +111,17 @@ impl Progress {
 
     fn plain(&self, text: &str) {
         let _line = self.line.lock();
-        eprintln!("{text}");
+        write_line(text);
     }
 
     fn json(&self, value: Value) {
         self.plain(&value.to_string());
     }
+}
+
+/// A line on standard error. If nobody reads there any more, nobody misses it.
+pub fn write_line(text: &str) {
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap_or(());
 }
 
 /// One blob's progress.

@@ -122,3 +122,45 @@ fn import_refuses_what_is_no_tree() {
     assert!(collected.contains("blobs"), "{collected}");
     place.nothing_is_left();
 }
+
+#[test]
+fn an_image_from_outside_is_brought_along() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("outside");
+    layout.add_layers("outside", &[vec![dir("a"), file("a/f", "f")]]);
+    place.succeeds(&["config", &layout.image(), "--name", "configured", "-c", "ENV A=b"]);
+    place.succeeds(&["fsck"]);
+    let source = place.path("source");
+    fs::create_dir(&source).expect("a folder");
+    place.succeeds(&["insert", &layout.image(), &source.to_string_lossy(), "/b", "--name", "inserted"]);
+    place.succeeds(&["fsck"]);
+    place.succeeds(&["gc"]);
+    assert!(names(&place, "inserted").iter().any(|n| n == "a/f"));
+}
+
+#[test]
+fn squashed_layers_are_nobody_elses() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("owned");
+    layout.add_layers("owned", &[vec![file("f", "f").own(7, 7)]]);
+    place.succeeds(&["--squash-owners", "load", &layout.word(), "--name", "owned"]);
+    use std::os::unix::fs::MetadataExt;
+    let bundle = place.path("bundle");
+    place.succeeds(&["bundle", "owned", &bundle.to_string_lossy(), "--", "x"]);
+    assert_eq!(fs::metadata(bundle.join("rootfs/f")).expect("f").uid(), 7);
+    place.succeeds(&["umount", "--delete", &bundle.to_string_lossy()]);
+}
+
+#[test]
+fn nobody_elses_folder_is_unpacked_into() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("image");
+    layout.add_layers("image", &[vec![file("f", "f").mode(0o4755)]]);
+    let partial = place.path(".out.partial");
+    fs::create_dir(&partial).expect("a folder");
+    std::os::unix::fs::chown(&partial, Some(65534), Some(65534)).expect("another owner");
+    let out = place.path("out").to_string_lossy().into_owned();
+    let said = place.run(&["unpack", &layout.image(), &out]);
+    assert!(said.code == Some(1) && said.stderr.contains("somebody else's"), "{said:?}");
+    assert!(!place.path("out").exists());
+}

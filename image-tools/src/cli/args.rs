@@ -38,7 +38,7 @@ pub(super) struct Global {
     /// Which image of an index: os/architecture[/variant] [default: this machine's]
     #[arg(long, global = true, value_name = "PLATFORM")]
     pub platform: Option<String>,
-    /// Layers worked on at once [default: the number of processors]
+    /// Layers worked on at once [default: the number of processors, at most 4]
     #[arg(long, global = true, value_name = "N")]
     pub jobs: Option<usize>,
     /// The largest uncompressed layer, in bytes [default: 1 GiB, or 250 times its blob]
@@ -99,6 +99,9 @@ pub(super) enum Command {
         from: PathBuf,
         /// The image's name
         name: String,
+        /// The layer's compression: gzip, zstd or none [default: gzip]
+        #[arg(long, value_name = "FORM")]
+        compress: Option<String>,
         #[command(flatten)]
         making: Making,
         #[command(flatten)]
@@ -165,6 +168,9 @@ pub(super) enum Command {
         /// Data in the image's volumes belongs to the layer, too
         #[arg(long)]
         no_mask_volumes: bool,
+        /// The layer's compression: gzip, zstd or none [default: gzip]
+        #[arg(long, value_name = "FORM")]
+        compress: Option<String>,
         #[command(flatten)]
         making: Making,
         #[command(flatten)]
@@ -198,6 +204,9 @@ pub(super) enum Command {
         /// The new image's name [default: the same]
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
+        /// The layer's compression: gzip, zstd or none [default: gzip]
+        #[arg(long, value_name = "FORM")]
+        compress: Option<String>,
         #[command(flatten)]
         making: Making,
     },
@@ -290,9 +299,6 @@ pub(super) struct Registry {
 /// How a new image is made. SOURCE_DATE_EPOCH in the environment makes it the same each time.
 #[derive(Debug, Args)]
 pub(super) struct Making {
-    /// The layer's compression: gzip, zstd or none
-    #[arg(long, value_name = "FORM", default_value = "gzip")]
-    pub compress: String,
     /// Who made it, for the history
     #[arg(long, value_name = "WHO")]
     pub by: Option<String>,

@@ -351,7 +351,11 @@ impl Applier<'_> {
         }
         match self.options {
             Options { form: Form::Overlay, base: false, .. } => self.applied.needs_parents = true,
-            _ => self.late.push((at.path.to_vec(), target.to_vec())),
+            _ => {
+                // Above another layer it would be a link to what is there.
+                self.applied.refers = true;
+                self.late.push((at.path.to_vec(), target.to_vec()));
+            }
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //! Between them a few chunks go round and round, so a layer takes the same little memory whatever its size.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Scope;
 
@@ -31,7 +33,9 @@ pub struct Uncompressed {
     hasher: Hasher,
     expect: Digest,
     taken: u64,
-    limit: u64,
+    /// Of the compressed blob, in bytes: how much was read.
+    read: Arc<AtomicU64>,
+    limit: Option<u64>,
 }
 
 /// How large the archive of a blob may be: a limit against bombs.
@@ -70,15 +74,18 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Starts the thread that reads and decompresses `source`. The archive has to have the digest `expect` and be no longer than
-/// `limit` bytes.
+/// `limit` bytes, or, without one, than what [`limit`] makes of the bytes read so far: what a descriptor says of the blob's size is
+/// its author's word.
 pub fn spawn<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     source: R,
     expect: &Digest,
-    limit: u64,
+    limit: Option<u64>,
 ) -> Uncompressed {
     let (send, chunks) = sync_channel(DEPTH);
     let (used, recycled) = channel();
+    let read = Arc::new(AtomicU64::new(0));
+    let source = Shared { source, read: Arc::clone(&read) };
     scope.spawn(move || {
         if let Err(e) = decompress(source, &send, &recycled) {
             // Nobody listens where the other side gave up first: its error is the one that counts.
@@ -94,7 +101,22 @@ pub fn spawn<'scope, R: Read + Send + 'scope>(
         hasher,
         expect: expect.clone(),
         taken: 0,
+        read,
         limit,
+    }
+}
+
+/// A reader that tells others how far it is.
+struct Shared<R> {
+    source: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Shared<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(to)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
     }
 }
 
@@ -160,8 +182,8 @@ impl Uncompressed {
         let Ok(chunk) = self.chunks.recv() else { return Ok(()) };
         self.chunk = chunk?;
         self.taken += self.chunk.len() as u64;
-        if self.taken > self.limit {
-            let limit = self.limit;
+        let limit = limit(self.read.load(Ordering::Relaxed), self.limit);
+        if self.taken > limit {
             let text = format!("uncompressed: more than {limit} bytes (--max-layer-size sets the limit)");
             return Err(Error::invalid(text).into());
         }
@@ -200,7 +222,7 @@ mod tests {
     use crate::layer::compression::Compression;
     use std::io::Write;
 
-    fn through(bytes: &[u8], expect: &Digest, limit: u64) -> std::result::Result<Vec<u8>, String> {
+    fn through(bytes: &[u8], expect: &Digest, limit: Option<u64>) -> std::result::Result<Vec<u8>, String> {
         std::thread::scope(|scope| {
             let mut stream = spawn(scope, bytes, expect, limit);
             let mut out = Vec::new();
@@ -216,12 +238,10 @@ mod tests {
         gzip.write_all(&archive).unwrap();
         let gzip = gzip.finish().unwrap();
         let right = Digest::of(&archive);
-        assert_eq!(through(&gzip, &right, u64::MAX).unwrap(), archive);
-        assert!(
-            through(&gzip, &Digest::of(b""), u64::MAX).unwrap_err().starts_with("uncompressed: digest is")
-        );
-        assert!(through(&gzip, &right, 1 << 20).unwrap_err().contains("--max-layer-size"));
-        assert!(through(&gzip[..gzip.len() / 2], &right, u64::MAX).is_err());
+        assert_eq!(through(&gzip, &right, None).unwrap(), archive);
+        assert!(through(&gzip, &Digest::of(b""), None).unwrap_err().starts_with("uncompressed: digest is"));
+        assert!(through(&gzip, &right, Some(1 << 20)).unwrap_err().contains("--max-layer-size"));
+        assert!(through(&gzip[..gzip.len() / 2], &right, None).is_err());
     }
 
     /// Gives one byte at a time, as a slow server may.
@@ -241,7 +261,7 @@ mod tests {
             writer.write_all(b"text").unwrap();
             let bytes = writer.finish().unwrap();
             let read = std::thread::scope(|scope| {
-                let mut stream = spawn(scope, Drops(&bytes), &Digest::of(b"text"), u64::MAX);
+                let mut stream = spawn(scope, Drops(&bytes), &Digest::of(b"text"), None);
                 let mut out = Vec::new();
                 stream.read_to_end(&mut out).unwrap();
                 stream.finish().map(|()| out)
@@ -255,7 +275,7 @@ mod tests {
         let gzip = [&[0x1f, 0x8b, 8, 0][..], &[7; 400]].concat();
         let verified = Verified::new(&gzip[..], &Digest::of(b"other"), gzip.len() as u64);
         let error = std::thread::scope(|scope| {
-            let mut stream = spawn(scope, verified, &Digest::of(b""), u64::MAX);
+            let mut stream = spawn(scope, verified, &Digest::of(b""), None);
             stream.read_to_end(&mut Vec::new()).unwrap_err().to_string()
         });
         assert!(error.starts_with("digest is sha256:"), "{error}");

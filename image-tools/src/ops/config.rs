@@ -18,6 +18,9 @@ pub fn config(
 ) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
+    if found.outside {
+        common.transfer(&store, found.source.as_ref(), &found.image).blobs_into_store()?;
+    }
     let step = making.step("pintle-image config");
     let image =
         derive::image(&store, Some(&found.image), &common.platform, None, &step, |c| changes.apply(c))?;

@@ -128,7 +128,8 @@ fn copy(common: &Common, source: &Path, tree: BorrowedFd<'_>, at: &[u8]) -> Resu
             Ok(())
         });
         let sent = sent.join().unwrap_or_else(|_| Err(Error::other("the reading thread panicked")));
-        sent.and(applied)
+        // Where applying stops, sending does, too, for no reason of its own.
+        applied.and(sent)
     })
     .with_context(|| shown.clone())
 }

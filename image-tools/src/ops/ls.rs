@@ -43,7 +43,7 @@ pub fn ls(common: &Common) -> Result<Vec<Line>> {
         };
         let image = Image::read(store.layout(), &named, &common.platform).ok();
         let applied = match &image {
-            Some(image) => is_applied(&store, image)?,
+            Some(image) => is_applied(&store, image, common.squash)?,
             None => false,
         };
         lines.push(Line {
@@ -61,9 +61,9 @@ pub fn ls(common: &Common) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn is_applied(store: &Store, image: &Image) -> Result<bool> {
+fn is_applied(store: &Store, image: &Image, squashed: bool) -> Result<bool> {
     for (diff_id, chain_id) in image.diff_ids().iter().zip(image.chain_ids()) {
-        if store.applied(diff_id, &chain_id)?.is_none() {
+        if store.applied(diff_id, &chain_id, squashed)?.is_none() {
             return Ok(false);
         }
     }

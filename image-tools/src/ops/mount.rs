@@ -38,17 +38,17 @@ pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
 
 /// An image's layers, applied now where they are not yet, and their open trees, base first.
 pub(super) fn layers(common: &Common, store: &Store, found: &Found<'_>) -> Result<(Vec<Key>, Vec<OwnedFd>)> {
-    let chain = found.image.chain_ids();
     let ready: Result<Vec<Option<Key>>> = found
         .image
         .diff_ids()
         .iter()
-        .zip(&chain)
-        .map(|(diff_id, chain_id)| store.applied(diff_id, chain_id))
+        .zip(found.image.chain_ids())
+        .map(|(diff_id, chain_id)| store.applied(diff_id, &chain_id, common.squash))
         .collect();
     let keys = match ready?.into_iter().collect::<Option<Vec<Key>>>() {
-        Some(keys) => keys,
-        None => common.transfer(store, found.source.as_ref(), &found.image).into_store()?,
+        Some(keys) if !found.outside => keys,
+        // What comes from outside has to be here whole: whoever makes a new image of it needs its blobs.
+        _ => common.transfer(store, found.source.as_ref(), &found.image).into_store()?,
     };
     let trees = keys.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<OwnedFd>>>()?;
     Ok((keys, trees))

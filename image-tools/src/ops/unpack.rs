@@ -3,7 +3,7 @@
 //! It is made beside its place and moved there when it is whole. A killed command leaves `.NAME.partial`, which the next one removes.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
@@ -116,7 +116,10 @@ impl Place {
         let partial = dir.with_file_name(format!(".{}.partial", name.to_string_lossy()));
         let shown = partial.display();
         loop {
-            match std::fs::create_dir(&partial) {
+            // Nobody else may look in: the image may have setuid programs.
+            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&partial)
+            {
                 Ok(()) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).context(shown),
@@ -127,8 +130,14 @@ impl Place {
                 return Err(Error::other(format!("{shown}: another command is at work there")));
             }
             // Whoever had the lock may have moved the folder to its place meanwhile.
-            let ours = rustix::fs::fstat(&lock)?.st_ino;
-            if rustix::fs::stat(&partial).is_ok_and(|there| there.st_ino == ours) {
+            let ours = rustix::fs::fstat(&lock)?;
+            if ours.st_uid != rustix::process::geteuid().as_raw() {
+                return Err(Error::other(format!(
+                    "{shown}: somebody else's: remove it, or choose another place"
+                )));
+            }
+            if rustix::fs::stat(&partial).is_ok_and(|there| there.st_ino == ours.st_ino) {
+                rustix::fs::fchmod(&lock, Mode::RWXU).context(&shown)?;
                 tree::clear(lock.as_fd(), &tree::Nothing).context(&shown)?;
                 return Ok(Self { dir: dir.to_owned(), partial, lock });
             }
@@ -138,7 +147,8 @@ impl Place {
     /// The bundle's folder and the tree's root.
     fn begin(&self, rootfs_only: bool) -> Result<(PathBuf, std::os::fd::OwnedFd)> {
         let root = tree::make_root(&self.lock, if rootfs_only { "tree" } else { "rootfs" })?;
-        Ok((self.partial.clone(), root))
+        // By its descriptor: whoever owns the folder around it may rename things there.
+        Ok((PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd())), root))
     }
 
     fn finish(&self) -> Result<()> {
@@ -148,8 +158,6 @@ impl Place {
             std::fs::rename(tree, &self.dir).with_context(place)?;
             return std::fs::remove_dir(&self.partial).with_context(place);
         }
-        std::fs::set_permissions(&self.partial, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .with_context(place)?;
         std::fs::rename(&self.partial, &self.dir).with_context(place)
     }
 

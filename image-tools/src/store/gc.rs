@@ -156,10 +156,12 @@ impl Store {
         };
         let diff_ids = &config.rootfs.diff_ids;
         for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
-            match self.applied(diff_id, &chain_id) {
-                Ok(Some(key)) => drop(reached.layers.insert(key.as_str().to_owned())),
-                Ok(None) => {}
-                Err(e) => reached.problems.push(format!("{name}: {e}")),
+            for squashed in [false, true] {
+                match self.applied(diff_id, &chain_id, squashed) {
+                    Ok(Some(key)) => drop(reached.layers.insert(key.as_str().to_owned())),
+                    Ok(None) => {}
+                    Err(e) => reached.problems.push(format!("{name}: {e}")),
+                }
             }
         }
     }

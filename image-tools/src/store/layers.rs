@@ -30,13 +30,19 @@ pub struct Key(String);
 
 impl Key {
     /// Of a layer that is the same in every image, by its diff ID.
-    pub fn alone(diff_id: &Digest) -> Self {
-        Self(format!("alone-{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+    pub fn alone(diff_id: &Digest, squashed: bool) -> Self {
+        Self::new("alone", diff_id, squashed)
     }
 
     /// Of a layer that depends on what is below it, by its chain ID.
-    pub fn chain(chain_id: &Digest) -> Self {
-        Self(format!("chain-{}-{}", chain_id.algorithm().name(), chain_id.hex()))
+    pub fn chain(chain_id: &Digest, squashed: bool) -> Self {
+        Self::new("chain", chain_id, squashed)
+    }
+
+    /// Squashed ones, whose owners are not the image's, are others.
+    fn new(kind: &str, digest: &Digest, squashed: bool) -> Self {
+        let squashed = if squashed { "squashed-" } else { "" };
+        Self(format!("{squashed}{kind}-{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     /// The folder's name.
@@ -47,8 +53,8 @@ impl Key {
 
 impl Store {
     /// Where an applied layer is, if it is: looked for under both of its names.
-    pub fn applied(&self, diff_id: &Digest, chain_id: &Digest) -> Result<Option<Key>> {
-        for key in [Key::chain(chain_id), Key::alone(diff_id)] {
+    pub fn applied(&self, diff_id: &Digest, chain_id: &Digest, squashed: bool) -> Result<Option<Key>> {
+        for key in [Key::chain(chain_id, squashed), Key::alone(diff_id, squashed)] {
             if self.layer_record(&key)?.is_some() {
                 return Ok(Some(key));
             }
