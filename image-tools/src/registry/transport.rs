@@ -111,6 +111,7 @@ impl Transport {
         for _ in 0..=MOST_REDIRECTS {
             let again = call.again();
             let (url, method) = (call.url.clone(), call.method.clone());
+            let speaks = matches!(call.payload, Payload::Bytes(bytes) if !bytes.is_empty());
             let shown = authorization.filter(|_| origin(&url) == home);
             let answer = self.exchange(call, shown)?;
             let Some(location) = answer.redirect() else { return Ok(answer) };
@@ -119,6 +120,11 @@ impl Transport {
                 return Err(Error::unsupported(text).into());
             };
             next.url = join(&url, location)?;
+            if speaks && origin(&next.url) != home {
+                // A body may hold a token, and is for the one it was written for.
+                let text = format!("{}: redirected to another host, {}", display(&url), display(&next.url));
+                return Err(Error::unsupported(text).into());
+            }
             if url.scheme_str() == Some("https") && next.url.scheme_str() != Some("https") && !next.lax {
                 let text = format!("{}: redirected to plain http, {}", display(&url), display(&next.url));
                 return Err(Error::other(text).into());
