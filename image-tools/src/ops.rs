@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::archive::Archive;
 use crate::derive::Step;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::image::{Image, Source};
 use crate::layer::compression::Compression;
 use crate::layer::diff;
@@ -106,6 +106,16 @@ pub struct Found<'a> {
     pub name: Option<String>,
     /// It is not in the store yet, or not known to be.
     pub outside: bool,
+}
+
+/// What a command leaves of an image that breaks its rules is garbage at once, unless another command works in the store just now.
+fn refused<T>(common: &Common, made: Result<T>) -> Result<T> {
+    if made.as_ref().is_err_and(|e| e.kind() == Kind::Invalid)
+        && let Err(e) = Store::open(&common.root).and_then(|store| store.collect_if_alone())
+    {
+        common.progress.warn(&e.to_string());
+    }
+    made
 }
 
 /// Opens what a person named.

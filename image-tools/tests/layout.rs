@@ -102,6 +102,10 @@ impl Place {
         let said = self.run(args);
         assert_eq!(said.code, Some(code), "{args:?}: {said:?}");
         assert!(said.stderr.contains(words), "{words:?} is not in: {}", said.stderr);
+        if code == 5 && self.store().exists() {
+            let blobs = names(&self.store().join("blobs/sha256"));
+            assert_eq!(blobs, BTreeSet::new(), "what breaks its rules leaves no blob: {said:?}");
+        }
         self.nothing_is_left();
         said
     }

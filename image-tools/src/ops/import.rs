@@ -24,6 +24,16 @@ pub fn import(
     changes: &Changes,
     making: &Making,
 ) -> Result<Descriptor> {
+    super::refused(common, make(common, from, name, changes, making))
+}
+
+fn make(
+    common: &Common,
+    from: &Path,
+    name: &Reference,
+    changes: &Changes,
+    making: &Making,
+) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
     let shown = from.display().to_string();
     let layer = if from.is_dir() {

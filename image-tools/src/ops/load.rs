@@ -28,13 +28,17 @@ pub struct Loaded {
 
 /// Loads the image that `from` names, or all that are there.
 pub fn load(common: &Common, from: &Location, options: &Options) -> Result<Vec<Loaded>> {
+    super::refused(common, bring(common, from, options))
+}
+
+fn bring(common: &Common, from: &Location, options: &Options) -> Result<Vec<Loaded>> {
     let store = Store::open(&common.root)?;
     let images = |all: &[Descriptor], name: &Option<String>| match (name, &options.name) {
         (None, None) => Ok(all.to_vec()),
         (name, _) => super::choose(all, name.as_deref()).map(|one| vec![one]),
     };
     match from {
-        Location::Store(path) => load(common, &any_file(path)?, options),
+        Location::Store(path) => bring(common, &any_file(path)?, options),
         Location::Oci(path, name) => {
             let layout = Layout::open(path)?;
             let all = layout.index()?.manifests;

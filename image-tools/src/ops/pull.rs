@@ -19,9 +19,13 @@ pub fn pull(
     blobs_only: bool,
 ) -> Result<Descriptor> {
     let client = Client::new(settings)?;
+    super::refused(common, fetch(common, &client, reference, blobs_only))
+}
+
+fn fetch(common: &Common, client: &Client, reference: &Reference, blobs_only: bool) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
     let (top, document) = client.manifest(reference)?;
-    let remote = Remote { store: &store, client: &client, reference, top: &top, document };
+    let remote = Remote { store: &store, client, reference, top: &top, document };
     let image = Image::read(&remote, &top, &common.platform)?;
     let transfer = common.transfer(&store, &remote, &image);
     if blobs_only {

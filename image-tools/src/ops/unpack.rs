@@ -31,7 +31,7 @@ pub struct Options {
 /// Unpacks the image that `from` names into the directory `dir`, which is not there yet or empty.
 pub fn unpack(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
     let place = Place::claim(dir)?;
-    let made = make(common, from, &place, options);
+    let made = super::refused(common, make(common, from, &place, options));
     if made.is_err() {
         place.abandon()?;
     }

@@ -41,12 +41,22 @@ impl Store {
     /// Removes what nothing leads to. It waits until no other command works in the store.
     pub fn collect(&self) -> Result<Collected> {
         self.lock.exclusive()?;
-        let result = self.collect_alone();
+        let result = self.collect_alone(true);
         self.lock.shared()?;
         result
     }
 
-    fn collect_alone(&self) -> Result<Collected> {
+    /// The same, if no other command works in the store; what is still to be resumed stays.
+    pub fn collect_if_alone(&self) -> Result<()> {
+        let collected = match self.lock.try_exclusive()? {
+            true => self.collect_alone(false).map(drop),
+            false => Ok(()),
+        };
+        self.lock.shared()?;
+        collected
+    }
+
+    fn collect_alone(&self, partial: bool) -> Result<Collected> {
         self.sweep()?;
         let reached = self.reach()?;
         if let Some(problem) = reached.problems.first() {
@@ -68,8 +78,10 @@ impl Store {
                 collected.layers += 1;
             }
         }
-        let partial = tree::open_dir(self.layout().dir(), "partial")?;
-        tree::clear(std::os::fd::AsFd::as_fd(&partial), &tree::Nothing)?;
+        if partial {
+            let partial = tree::open_dir(self.layout().dir(), "partial")?;
+            tree::clear(std::os::fd::AsFd::as_fd(&partial), &tree::Nothing)?;
+        }
         Ok(collected)
     }
 
