@@ -175,3 +175,22 @@ fn what_commit_saves_is_the_same_tree_for_umoci_podman_and_containerd() {
     same(&bench.podman_load(&saved), &expect, &podman, "podman load and the bundle");
     same(&bench.containerd(&saved), &expect, &containerd, "containerd and the bundle");
 }
+
+#[test]
+fn the_store_is_a_layout_that_others_read_and_write() {
+    let Some(bench) = Bench::new("store") else { return };
+    bench.pintle(&["load", &format!("oci:{}", image("zstd")), "--name", "pintle.test/zstd:1"]);
+    let store = bench.path("store");
+    let (name, copy) = (format!("{store}:pintle.test/zstd:1"), format!("oci:{store}:copied"));
+    let said = bench.run(&["skopeo", "inspect", &format!("oci:{name}")]);
+    assert!(said.contains("\"Architecture\": \"amd64\""), "{said}");
+    bench.run(&["umoci", "tag", "--image", &name, "tagged"]);
+    bench.run(&["skopeo", "copy", "--quiet", &format!("oci:{}", image("deb:base")), &copy]);
+    let listed = bench.pintle(&["ls"]);
+    for name in ["pintle.test/zstd:1", "tagged", "copied"] {
+        assert!(listed.contains(name), "{name}: {listed}");
+    }
+    bench.pintle(&["fsck"]);
+    let (theirs, ours) = (bench.umoci(&format!("{store}:copied")), unpacked(&bench, "copied", "flat"));
+    same(&ours, &theirs, &[], "unpack and umoci, out of the store");
+}
