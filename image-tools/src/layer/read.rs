@@ -735,4 +735,43 @@ mod tests {
             );
         }
     }
+
+    /// Nothing that an archive says makes the reader panic, read beyond its end, or go on for ever.
+    #[test]
+    fn mutated_archives_end_in_members_or_errors() {
+        let sparse = pax(&[("GNU.sparse.size", b"1000"), ("GNU.sparse.map", b"10,2,500,3")]);
+        let names = [
+            pax(&[("path", b"a/b"), ("mtime", b"-1.5"), ("SCHILY.xattr.user.x", b"v")]),
+            header("f", b'0', 3),
+        ];
+        let long = [header("L", b'L', 13), blocks(b"longname.txt\0"), header("x", b'0', 0)];
+        let whole = [
+            &[header("d/", b'5', 0), sparse, header("s", b'0', 5), blocks(b"abcde")].concat()[..],
+            &names.concat(),
+            &blocks(b"abc"),
+            &long.concat(),
+            &[0; 2 * BLOCK],
+        ]
+        .concat();
+        let mut state = 1u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..5000 {
+            let mut archive = whole.clone();
+            for _ in 0..=random(4) {
+                let at = random(archive.len());
+                archive[at] = [0, 0xff, b'0', b'9', b'x', b'S', b'='][random(7)];
+                // With a right checksum it gets further.
+                let start = at / BLOCK * BLOCK;
+                let sum: u32 = (0..BLOCK)
+                    .map(|i| if (148..156).contains(&i) { 32 } else { archive[start + i].into() })
+                    .sum();
+                archive[start + 148..start + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+            archive.truncate(archive.len() - random(2) * random(2000));
+            drop(read(&archive));
+        }
+    }
 }
