@@ -10,9 +10,6 @@ use crate::error::{Error, Result};
 use crate::manifest::json;
 use crate::platform::Platform;
 
-/// The largest configuration that is read, in bytes.
-pub const LARGEST: u64 = 4 << 20;
-
 /// An image's configuration, as read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::manifest::{Descriptor, Index, json, media, to_json};
+use crate::manifest::{Descriptor, Index, json, to_json};
 
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -204,10 +204,4 @@ fn names(index: &Index) -> String {
         n if n <= 10 => format!("; there is {}", names.join(", ")),
         n => format!("; there are {n} others"),
     }
-}
-
-/// Whether a descriptor leads to documents or to bytes only.
-pub fn is_document(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.media_type.as_str();
-    media::is_index(kind) || media::is_manifest(kind) || media::is_config(kind)
 }
