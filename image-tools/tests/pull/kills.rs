@@ -135,11 +135,14 @@ fn a_pull_that_is_killed_loses_nothing_that_was_complete() {
         let sent = server.sent("/blobs/");
         let mut target =
             Target { place: &place, server: &server, image: &image, name: &name, store, kills: 0 };
-        // A dozen kills, spread over what is left to do.
-        for _ in 0..12 {
+        // A dozen kills, spread over what is left to do; in every other round that is what follows fetching.
+        for n in 0..12 {
+            if n == 0 && rounds % 2 == 0 {
+                place.ok(&target.store, &["pull", "--blobs-only", &name]);
+            }
             let part = (chance.next() % 1000) as f64 / 1000.0;
             let moment = match (target.phase(), chance.next() % 3) {
-                (0, _) => Moment::Within(whole.mul_f64(part / 2.0)),
+                (0, _) => Moment::Within(whole.mul_f64(part * 0.7)),
                 (_, 0) => Moment::Published(Duration::from_micros(chance.next() % 2000)),
                 _ => Moment::Within(warm.mul_f64(part)),
             };
