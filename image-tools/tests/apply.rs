@@ -401,6 +401,45 @@ fn times_of_directories_outlast_their_children() {
 }
 
 #[test]
+fn a_directory_keeps_its_mode_where_what_is_below_it_is_hidden() {
+    let lower = vec![dir("d"), dir("d/s"), file("d/s/low", "")];
+    let upper = vec![dir("d").mode(0o1), dir("d/s").mode(0o2555), file("d/s/x", ""), opaque("d")];
+    check(&[lower, upper]);
+}
+
+/// More directories than stay open, written to in turn, by their own names and through links, and with whiteouts.
+#[test]
+fn times_of_many_directories_outlast_their_children() {
+    let Some(place) = Place::new() else { return };
+    let each = |f: &dyn Fn(u32) -> Member| (0..300).map(f).collect::<Vec<Member>>();
+    let lower = [
+        each(&|n| dir(format!("d{n}")).time(1000 + i64::from(n), 5)),
+        each(&|n| dir(format!("d{n}/s")).time(7, 7)),
+        each(&|n| file(format!("d{n}/s/old"), "")),
+        each(&|n| file(format!("d{n}/implied/x"), "")),
+        each(&|n| symlink(format!("l{n}"), format!("d{n}"))),
+    ]
+    .concat();
+    let upper = [
+        each(&|n| if n % 2 == 0 { dir(format!("d{n}")).time(1, 1) } else { file(format!("new{n}"), "") }),
+        each(&|n| file(format!("d{n}/s/new"), "")),
+        each(&|n| if n % 3 == 0 { dir(format!("d{n}/s")).time(8, 8) } else { file(format!("x{n}"), "") }),
+        each(&|n| white(&format!("d{n}/s/old"))),
+        each(&|n| white(&format!("d{n}/implied/x"))),
+        each(&|n| if n % 3 == 0 { opaque(&format!("d{n}")) } else { file(format!("d{n}/more"), "") }),
+    ]
+    .concat();
+    check_in(&place, &[lower.clone(), upper]);
+    let links = each(&|n| file(format!("l{n}/through"), ""));
+    let both = both(&place, &[lower, links]);
+    for tree in both {
+        for n in 0..300 {
+            assert_eq!(tree[&format!("d{n}")]["mtime"], format!("{}.000000005", 1000 + n), "{n}");
+        }
+    }
+}
+
+#[test]
 fn times_have_nanoseconds_and_may_lie_before_1970() {
     let times =
         [(0, 0), (0, 1), (1, 999_999_999), (-1, 0), (-1, 999_999_999), (-2, 500_000_000), (-86_400, 1)];

@@ -730,6 +730,14 @@ fn a_path_of_a_million_levels_is_refused() {
     }
 }
 
+#[test]
+fn deep_directories_without_an_entry_take_no_long_time() {
+    let Some(host) = Host::new() else { return };
+    let deep = "a/".repeat(2000);
+    let members: Vec<Member> = (0..4).map(|n| file(format!("{n:04}/{deep}x"), "")).collect();
+    within_memory(&host, &host.layout(&[members]));
+}
+
 /// Deeper than any path is long: every link begins where the one before ended.
 #[test]
 fn a_very_deep_tree_is_made_and_removed() {
