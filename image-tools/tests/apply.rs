@@ -555,6 +555,37 @@ fn acls_are_kept() {
     }
 }
 
+#[test]
+fn ids_in_acls_go_through_the_maps() {
+    let acl = |user: u32, group: u32| -> Vec<u8> {
+        [
+            &[2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0][..],
+            &user.to_le_bytes(),
+            &[4, 0, 4, 0, 255, 255, 255, 255, 8, 0, 4, 0],
+            &group.to_le_bytes(),
+            &[16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255],
+        ]
+        .concat()
+    };
+    let Some(place) = Place::new() else { return };
+    let maps = ["--uid-map", "0:100000:10", "--gid-map", "0:200000:10"];
+    let layout = |user, group| {
+        let mut layout = crate::layout::Layout::new(std::path::Path::new(&place.next("layout")));
+        let d = dir("d").xattr("system.posix_acl_default", acl(user, group));
+        let f = file("f", "").mode(0o640).xattr("system.posix_acl_access", acl(user, group));
+        layout.add_layers("", &[vec![d, f]]);
+        layout
+    };
+    let tree = place.flat(&layout(3, 4).word(), &maps);
+    let hex: String = acl(100_003, 200_004).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(tree["d"]["xattr:system.posix_acl_default"], hex);
+    assert_eq!(tree["f"]["xattr:system.posix_acl_access"], hex);
+    place.fresh_store();
+    let outside = layout(3, 10).image();
+    let args = [&["unpack", "--rootfs-only"], &maps[..], &[&outside, "out"]].concat();
+    place.fails(&args, 6, "id 10 is not in the map");
+}
+
 /// GNU tar itself writes the archive, in each of its forms.
 #[test]
 fn sparse_files_are_whole_and_sparse() {
