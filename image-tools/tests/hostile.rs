@@ -870,6 +870,18 @@ fn a_global_header_is_not_paid_for_by_every_member() {
 }
 
 #[test]
+fn many_global_headers_are_refused() {
+    let Some(host) = Host::new() else { return };
+    let global = |n: usize| Member {
+        data: record(&format!("SCHILY.xattr.user.{n}"), &[b'x'; 3000]),
+        ..member(b'g', "pax")
+    };
+    let mut layer: Vec<Member> = (0..300).map(global).collect();
+    layer.extend((0..4000).map(|n| file(format!("f{n}"), "")));
+    host.refuses_layers(&[layer], 5, "extended header of");
+}
+
+#[test]
 fn sparse_maps_are_checked() {
     let Some(host) = Host::new() else { return };
     let sparse = |map: &str, size: &str, data: &[u8]| {
