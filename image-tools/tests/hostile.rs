@@ -1005,6 +1005,20 @@ fn saved(host: &Host, members: &[Member]) -> Said {
 }
 
 #[test]
+fn a_layer_that_is_named_often_is_read_once() {
+    let Some(host) = Host::new() else { return };
+    let large = file("l", vec![b'x'; 32 << 20]);
+    for (n, words) in [(400, ""), (501, "layers: 501, more than 500")] {
+        let ids = vec![format!("sha256:{}", "0".repeat(64)); n];
+        let config = json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}).to_string();
+        let list = json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": vec!["l"; n]}]).to_string();
+        let said = saved(&host, &[file("manifest.json", list), file("c.json", config), large.clone()]);
+        assert!(said.code != Some(0) && said.stderr.contains(words), "{said:?}");
+        host.place.nothing_is_left();
+    }
+}
+
+#[test]
 fn an_archive_of_images_holds_all_that_it_names() {
     let Some(host) = Host::new() else { return };
     let layer = tar(&[file("a", "")]);
