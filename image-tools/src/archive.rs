@@ -19,7 +19,7 @@ use crate::layer::member::Kind;
 use crate::layer::read::Members;
 use crate::layer::stream::copy_limited;
 use crate::layout::{REF_NAME, blob_path};
-use crate::manifest::{Descriptor, Index, LARGEST, Manifest, json, media, to_json};
+use crate::manifest::{Descriptor, Index, LARGEST, MOST_LAYERS, Manifest, json, media, to_json};
 use crate::reference::Reference;
 
 /// Containerd's annotation for a whole name; the specification's own holds a tag only, in what Docker writes.
@@ -37,6 +37,8 @@ pub struct Archive {
     made: HashMap<Digest, Vec<u8>>,
     /// Where Docker's layers are.
     layers: HashMap<Digest, Place>,
+    /// What is known of members that were read as layers, by offset and size: many images may name one.
+    described: HashMap<(u64, u64), Descriptor>,
     /// Names and manifests.
     images: Vec<Descriptor>,
 }
@@ -81,8 +83,8 @@ impl Archive {
             temporary.try_clone()?
         };
         let members = members(&file)?;
-        let (made, layers) = (HashMap::new(), HashMap::new());
-        let mut archive = Self { file, members, made, layers, images: Vec::new() };
+        let (made, layers, described) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut archive = Self { file, members, made, layers, described, images: Vec::new() };
         if archive.members.contains_key(&b"oci-layout"[..])
             && archive.members.contains_key(&b"index.json"[..])
         {
@@ -125,6 +127,10 @@ impl Archive {
     fn read_saved(&mut self, saved: &Saved) -> Result<()> {
         let config = self.small(&saved.config)?;
         let paths = saved.layers.as_deref().unwrap_or_default();
+        if paths.len() > MOST_LAYERS {
+            let n = paths.len();
+            return Err(Error::unsupported(format!("layers: {n}, more than {MOST_LAYERS}")));
+        }
         let diff_ids = Config::parse(&config).context(&saved.config)?.rootfs.diff_ids;
         if paths.len() != diff_ids.len() {
             return Err(Error::invalid(format!("{} layers, {} diff_ids", paths.len(), diff_ids.len())));
@@ -159,6 +165,9 @@ impl Archive {
     /// Describes a layer that only has a path.
     fn layer(&mut self, path: &str) -> Result<Descriptor> {
         let (offset, size) = self.find(path.as_bytes())?;
+        if let Some(known) = self.described.get(&(offset, size)) {
+            return Ok(known.clone());
+        }
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut begin = [0; 4];
         let read = self.file.read_at(&mut begin, offset)?;
@@ -173,7 +182,9 @@ impl Archive {
         }
         let digest = hasher.finish();
         self.layers.insert(digest.clone(), Place::Data(offset, size));
-        Ok(Descriptor::new(form.media_type(), digest, size))
+        let descriptor = Descriptor::new(form.media_type(), digest, size);
+        self.described.insert((offset, size), descriptor.clone());
+        Ok(descriptor)
     }
 
     /// A small member's bytes.

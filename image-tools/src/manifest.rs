@@ -224,13 +224,16 @@ impl Manifest {
     }
 }
 
-/// Reads JSON; errors name the JSON path.
+/// Reads JSON, one document and nothing behind it; errors name the JSON path.
 pub fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string().as_str() {
-        "." => Error::invalid(e.inner().to_string()),
-        path => Error::invalid(format!("{path}: {}", e.inner())),
-    })
+    let read =
+        serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string().as_str() {
+            "." => Error::invalid(e.inner().to_string()),
+            path => Error::invalid(format!("{path}: {}", e.inner())),
+        })?;
+    reader.end().map_err(|e| Error::invalid(e.to_string()))?;
+    Ok(read)
 }
 
 /// Writes JSON the way that every document of ours is written: no spaces, fields in the order of their types.
@@ -275,6 +278,15 @@ mod tests {
             bad.replace("\"size\":-1", "\"size\":1").replace(Digest::of(b"").as_str(), "sha256:../../x");
         let error = Document::parse(escape.as_bytes(), media::MANIFEST).unwrap_err().to_string();
         assert!(error.contains("config.digest") && error.contains("hexadecimal"), "{error}");
+    }
+
+    #[test]
+    fn nothing_follows_a_document() {
+        assert!(json::<Value>(b"{} \n").is_ok());
+        for more in ["{}{}", "{} x", "[]]"] {
+            let error = json::<Value>(more.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("trailing characters"), "{error}");
+        }
     }
 
     #[test]

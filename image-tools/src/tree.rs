@@ -2,12 +2,12 @@
 //! stack frame per level (openat(2), unlinkat(2)).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod,
-    fchown, fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat, futimens, mkdirat, openat, openat2,
-    statat, unlinkat,
+    Access, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags, accessat, chmod, fchmod, fchown, fgetxattr, flistxattr, flistxattr_query, fsetxattr, fstat,
+    futimens, mkdirat, openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -109,14 +109,14 @@ impl Keep for Nothing {
 /// Removes `name` in `dir` with everything below it; nothing there is no error.
 pub fn remove(dir: impl AsFd, name: &CStr) -> Result<()> {
     let ino = fstat(&dir)?.st_ino;
-    prune(dir.as_fd(), ino, name, &Nothing).with_context(|| format!("remove {}", show(name.to_bytes())))
+    prune(dir.as_fd(), ino, name, &Nothing).context("remove")
 }
 
 /// Removes everything in `dir`.
 pub fn clear(dir: BorrowedFd<'_>, keep: &impl Keep) -> Result<()> {
     let ino = fstat(dir)?.st_ino;
     for (name, _) in names(dir)? {
-        prune(dir, ino, &name, keep).with_context(|| format!("remove {}", show(name.to_bytes())))?;
+        prune(dir, ino, &name, keep).context("remove")?;
     }
     Ok(())
 }
@@ -126,45 +126,73 @@ struct Level {
     name: CString,
     ino: u64,
     left: Vec<(CString, FileType)>,
+    /// Something in it stays, and so does it.
+    stays: bool,
+    /// Its time before something in it was removed.
+    mtime: Timespec,
+    removed: bool,
+    /// Its mode, where that stood in the way.
+    mode: Option<Mode>,
+}
+
+impl Level {
+    /// What stays is as it was.
+    fn restore(&self, dir: &OwnedFd) -> rustix::io::Result<()> {
+        if let Some(mode) = self.mode {
+            fchmod(dir, mode)?;
+        }
+        if self.removed {
+            let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+            futimens(dir, &Timestamps { last_access, last_modification: self.mtime })?;
+        }
+        Ok(())
+    }
 }
 
 /// Removes `name` in the directory `dir` (inode `ino`) and what is below it, but for what is kept and the directories on the
-/// way to that.
+/// way to that, which keep their modes and times.
 pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Result<()> {
-    if !keep.keeps(ino, name.to_bytes()) {
-        match unlinkat(dir, name, AtFlags::empty()) {
+    let mut levels = Vec::new();
+    let mut reached = name.to_owned();
+    walk(dir, ino, keep, &mut levels, &mut reached).with_context(|| {
+        let above = levels.iter().map(|level: &Level| level.name.to_bytes());
+        let path: Vec<&[u8]> = above.chain([reached.to_bytes()]).collect();
+        show(&path.join(&b'/'))
+    })
+}
+
+/// On an error `levels` and `reached` say where.
+fn walk(
+    dir: BorrowedFd<'_>,
+    ino: u64,
+    keep: &impl Keep,
+    levels: &mut Vec<Level>,
+    reached: &mut CString,
+) -> Result<()> {
+    let mut refused = None;
+    if !keep.keeps(ino, reached.to_bytes()) {
+        match unlinkat(dir, &*reached, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e @ (Errno::ISDIR | Errno::PERM)) => refused = Some(e),
             Err(e) => return Err(e.into()),
         }
     }
-    let mut here = match open_here(dir, name) {
-        Ok(fd) => fd,
-        // Kept, and no directory, or gone again.
-        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(()),
-        Err(e) => return Err(in_the_way(e, name)),
+    let mut here = match enter(dir, reached) {
+        Ok((fd, level)) => {
+            levels.push(level);
+            fd
+        }
+        // Gone again.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return refused.map_or(Ok(()), |e| Err(e.into())),
+        Err(e) => return Err(in_the_way(e)),
     };
-    let top = ino;
-    let mut levels = vec![level(&here, name)?];
     while let Some(current) = levels.last_mut() {
         let Some((child, kind)) = current.left.pop() else {
-            // Everything below is done: up again, to the directory that we came from.
-            let done = levels.pop().expect("it is the last one");
-            let above = levels.last().map_or(top, |l| l.ino);
-            let up = if levels.is_empty() { dir.try_clone_to_owned()? } else { open_dir(&here, c"..")? };
-            if fstat(&up)?.st_ino != above {
-                return Err(Error::other("moved while it was removed"));
-            }
-            if !keep.keeps(above, done.name.to_bytes()) {
-                match unlinkat(&up, &done.name, AtFlags::REMOVEDIR) {
-                    Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            here = up;
+            here = leave(here, dir, ino, keep, levels, reached)?;
             continue;
         };
-        let kept = keep.keeps(current.ino, child.to_bytes());
+        reached.clone_from(&child);
         let is_dir = match kind {
             FileType::Unknown => {
                 let stat = statat(&here, &child, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -173,39 +201,93 @@ pub fn prune(dir: BorrowedFd<'_>, ino: u64, name: &CStr, keep: &impl Keep) -> Re
             known => known == FileType::Directory,
         };
         if is_dir {
-            let below = open_here(&here, &child).map_err(|e| in_the_way(e, &child))?;
-            levels.push(level(&below, &child)?);
+            let (below, level) = enter(&here, &child).map_err(in_the_way)?;
+            levels.push(level);
             here = below;
-        } else if !kept {
-            match unlinkat(&here, &child, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(e.into()),
-            }
+        } else if keep.keeps(current.ino, child.to_bytes()) {
+            current.stays = true;
+        } else {
+            current.removed = true;
+            gone(unlinkat(&here, &child, AtFlags::empty()))?;
         }
     }
     Ok(())
 }
 
+/// Everything in the directory `here` is done: up again, to the one that the walk came from.
+fn leave(
+    here: OwnedFd,
+    top: BorrowedFd<'_>,
+    top_ino: u64,
+    keep: &impl Keep,
+    levels: &mut Vec<Level>,
+    reached: &mut CString,
+) -> Result<OwnedFd> {
+    let done = levels.pop().expect("the walk is in a directory");
+    reached.clone_from(&done.name);
+    let above = levels.last().map_or(top_ino, |level| level.ino);
+    let up = if levels.is_empty() { top.try_clone_to_owned()? } else { open_dir(&here, c"..")? };
+    if fstat(&up)?.st_ino != above {
+        return Err(Error::other("moved while it was removed"));
+    }
+    let stays = done.stays || keep.keeps(above, done.name.to_bytes());
+    if stays {
+        done.restore(&here)?;
+    } else {
+        gone(unlinkat(&up, &done.name, AtFlags::REMOVEDIR))?;
+    }
+    if let Some(level) = levels.last_mut() {
+        level.stays |= stays;
+        level.removed |= !stays;
+    }
+    Ok(up)
+}
+
+fn gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
 /// Opens a directory unless something is mounted on it: that is somebody else's, and nothing of it is to be removed.
-fn open_here(at: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+fn open_here(at: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat2(at, name, flags, Mode::empty(), ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS)
 }
 
-fn in_the_way(error: Errno, name: &CStr) -> Error {
+fn in_the_way(error: Errno) -> Error {
     match error {
-        Errno::XDEV => Error::other(format!("something is mounted on {}", show(name.to_bytes()))),
+        Errno::XDEV => Error::other("something is mounted on it"),
         other => other.into(),
     }
 }
 
-fn level(dir: &OwnedFd, name: &CStr) -> Result<Level> {
-    let stat = fstat(dir)?;
-    // A directory that nobody may enter stands in the way of its owner, too.
+/// Opens a directory to remove what is in it. One that its owner may not enter, read or change gets another mode; to root all are open.
+fn enter(at: impl AsFd, name: &CStr) -> rustix::io::Result<(OwnedFd, Level)> {
+    let mut mode = None;
+    let dir = match open_here(&at, name, OFlags::RDONLY) {
+        Err(Errno::ACCESS) => {
+            let closed = open_here(&at, name, OFlags::PATH)?;
+            mode = Some(Mode::from_raw_mode(fstat(&closed)?.st_mode));
+            chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), Mode::RWXU)?;
+            open_here(&at, name, OFlags::RDONLY)?
+        }
+        other => other?,
+    };
+    let stat = fstat(&dir)?;
     if stat.st_mode & 0o700 != 0o700 {
-        fchmod(dir, Mode::RWXU)?;
+        let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        if accessat(&dir, c".", all, AtFlags::EACCESS) == Err(Errno::ACCESS) {
+            mode = Some(Mode::from_raw_mode(stat.st_mode));
+            fchmod(&dir, Mode::RWXU)?;
+        }
     }
-    Ok(Level { name: name.to_owned(), ino: stat.st_ino, left: names(dir)? })
+    let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
+    let left = names(&dir)?;
+    let level =
+        Level { name: name.to_owned(), ino: stat.st_ino, left, stays: false, mtime, removed: false, mode };
+    Ok((dir, level))
 }
 
 #[cfg(test)]
@@ -233,5 +315,59 @@ mod tests {
         let temp = open_dir(rustix::fs::CWD, std::env::temp_dir()).unwrap();
         remove(&temp, &CString::new(name).unwrap()).unwrap();
         assert!(!top.exists());
+    }
+
+    /// Keeps all names that begin with this.
+    struct Keeping(&'static str);
+
+    impl Keep for Keeping {
+        fn keeps(&self, _: u64, name: &[u8]) -> bool {
+            name.starts_with(self.0.as_bytes())
+        }
+    }
+
+    #[test]
+    fn what_stays_keeps_its_mode_and_time() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let top = std::env::temp_dir().join(format!("pintle-image-stays-{}", std::process::id()));
+        std::fs::create_dir_all(top.join("on/keep-dir/below")).unwrap();
+        std::fs::write(top.join("on/keep-dir/goes"), "").unwrap();
+        std::fs::write(top.join("on/keep-file"), "").unwrap();
+        std::fs::write(top.join("on/goes"), "").unwrap();
+        let kept = ["on/keep-dir", "on"].map(|path| top.join(path));
+        for (path, mode) in kept.iter().zip([0o2555, 0o1000]) {
+            let dir = open_dir(rustix::fs::CWD, path).unwrap();
+            fchmod(&dir, Mode::from_raw_mode(mode)).unwrap();
+            let time = Timespec { tv_sec: 1, tv_nsec: 2 };
+            futimens(&dir, &Timestamps { last_access: time, last_modification: time }).unwrap();
+        }
+        clear(open_dir(rustix::fs::CWD, &top).unwrap().as_fd(), &Keeping("keep")).unwrap();
+        for (path, mode) in kept.iter().rev().zip([0o1000, 0o2555]) {
+            let stat = std::fs::metadata(path).unwrap();
+            assert_eq!((stat.mode() & 0o7777, stat.mtime(), stat.mtime_nsec()), (mode, 1, 2), "{path:?}");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | 0o700)).unwrap();
+            assert!(!path.join("goes").exists());
+        }
+        assert!(!top.join("on/keep-dir/below").exists() && top.join("on/keep-file").exists());
+        std::fs::remove_dir_all(&top).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_removed_is_an_error_that_names_it() {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let top = std::env::temp_dir().join(format!("pintle-image-immutable-{}", std::process::id()));
+        std::fs::create_dir_all(top.join("d/e")).unwrap();
+        let fd = open_dir(rustix::fs::CWD, &top).unwrap();
+        for (path, remove_it) in [("file", c"file"), ("d/e/file", c"d")] {
+            let file = std::fs::File::create(top.join(path)).unwrap();
+            let Ok(flags) = ioctl_getflags(&file) else { continue };
+            if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() {
+                continue;
+            }
+            let error = remove(&fd, remove_it).map_err(|e| e.to_string());
+            ioctl_setflags(&file, flags).unwrap();
+            assert_eq!(error, Err(format!("remove: {path:?}: operation not permitted")));
+        }
+        std::fs::remove_dir_all(&top).unwrap();
     }
 }

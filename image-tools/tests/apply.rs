@@ -401,6 +401,45 @@ fn times_of_directories_outlast_their_children() {
 }
 
 #[test]
+fn a_directory_keeps_its_mode_where_what_is_below_it_is_hidden() {
+    let lower = vec![dir("d"), dir("d/s"), file("d/s/low", "")];
+    let upper = vec![dir("d").mode(0o1), dir("d/s").mode(0o2555), file("d/s/x", ""), opaque("d")];
+    check(&[lower, upper]);
+}
+
+/// More directories than stay open, written to in turn, by their own names and through links, and with whiteouts.
+#[test]
+fn times_of_many_directories_outlast_their_children() {
+    let Some(place) = Place::new() else { return };
+    let each = |f: &dyn Fn(u32) -> Member| (0..300).map(f).collect::<Vec<Member>>();
+    let lower = [
+        each(&|n| dir(format!("d{n}")).time(1000 + i64::from(n), 5)),
+        each(&|n| dir(format!("d{n}/s")).time(7, 7)),
+        each(&|n| file(format!("d{n}/s/old"), "")),
+        each(&|n| file(format!("d{n}/implied/x"), "")),
+        each(&|n| symlink(format!("l{n}"), format!("d{n}"))),
+    ]
+    .concat();
+    let upper = [
+        each(&|n| if n % 2 == 0 { dir(format!("d{n}")).time(1, 1) } else { file(format!("new{n}"), "") }),
+        each(&|n| file(format!("d{n}/s/new"), "")),
+        each(&|n| if n % 3 == 0 { dir(format!("d{n}/s")).time(8, 8) } else { file(format!("x{n}"), "") }),
+        each(&|n| white(&format!("d{n}/s/old"))),
+        each(&|n| white(&format!("d{n}/implied/x"))),
+        each(&|n| if n % 3 == 0 { opaque(&format!("d{n}")) } else { file(format!("d{n}/more"), "") }),
+    ]
+    .concat();
+    check_in(&place, &[lower.clone(), upper]);
+    let links = each(&|n| file(format!("l{n}/through"), ""));
+    let both = both(&place, &[lower, links]);
+    for tree in both {
+        for n in 0..300 {
+            assert_eq!(tree[&format!("d{n}")]["mtime"], format!("{}.000000005", 1000 + n), "{n}");
+        }
+    }
+}
+
+#[test]
 fn times_have_nanoseconds_and_may_lie_before_1970() {
     let times =
         [(0, 0), (0, 1), (1, 999_999_999), (-1, 0), (-1, 999_999_999), (-2, 500_000_000), (-86_400, 1)];
@@ -514,6 +553,37 @@ fn acls_are_kept() {
             assert!(more.is_empty(), "{plain}: {more:?}");
         }
     }
+}
+
+#[test]
+fn ids_in_acls_go_through_the_maps() {
+    let acl = |user: u32, group: u32| -> Vec<u8> {
+        [
+            &[2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0][..],
+            &user.to_le_bytes(),
+            &[4, 0, 4, 0, 255, 255, 255, 255, 8, 0, 4, 0],
+            &group.to_le_bytes(),
+            &[16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255],
+        ]
+        .concat()
+    };
+    let Some(place) = Place::new() else { return };
+    let maps = ["--uid-map", "0:100000:10", "--gid-map", "0:200000:10"];
+    let layout = |user, group| {
+        let mut layout = crate::layout::Layout::new(std::path::Path::new(&place.next("layout")));
+        let d = dir("d").xattr("system.posix_acl_default", acl(user, group));
+        let f = file("f", "").mode(0o640).xattr("system.posix_acl_access", acl(user, group));
+        layout.add_layers("", &[vec![d, f]]);
+        layout
+    };
+    let tree = place.flat(&layout(3, 4).word(), &maps);
+    let hex: String = acl(100_003, 200_004).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(tree["d"]["xattr:system.posix_acl_default"], hex);
+    assert_eq!(tree["f"]["xattr:system.posix_acl_access"], hex);
+    place.fresh_store();
+    let outside = layout(3, 10).image();
+    let args = [&["unpack", "--rootfs-only"], &maps[..], &[&outside, "out"]].concat();
+    place.fails(&args, 6, "id 10 is not in the map");
 }
 
 /// GNU tar itself writes the archive, in each of its forms.

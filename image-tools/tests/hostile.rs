@@ -730,6 +730,14 @@ fn a_path_of_a_million_levels_is_refused() {
     }
 }
 
+#[test]
+fn deep_directories_without_an_entry_take_no_long_time() {
+    let Some(host) = Host::new() else { return };
+    let deep = "a/".repeat(2000);
+    let members: Vec<Member> = (0..4).map(|n| file(format!("{n:04}/{deep}x"), "")).collect();
+    within_memory(&host, &host.layout(&[members]));
+}
+
 /// Deeper than any path is long: every link begins where the one before ended.
 #[test]
 fn a_very_deep_tree_is_made_and_removed() {
@@ -862,6 +870,18 @@ fn a_global_header_is_not_paid_for_by_every_member() {
 }
 
 #[test]
+fn many_global_headers_are_refused() {
+    let Some(host) = Host::new() else { return };
+    let global = |n: usize| Member {
+        data: record(&format!("SCHILY.xattr.user.{n}"), &[b'x'; 3000]),
+        ..member(b'g', "pax")
+    };
+    let mut layer: Vec<Member> = (0..300).map(global).collect();
+    layer.extend((0..4000).map(|n| file(format!("f{n}"), "")));
+    host.refuses_layers(&[layer], 5, "extended header of");
+}
+
+#[test]
 fn sparse_maps_are_checked() {
     let Some(host) = Host::new() else { return };
     let sparse = |map: &str, size: &str, data: &[u8]| {
@@ -982,6 +1002,20 @@ fn saved(host: &Host, members: &[Member]) -> Said {
     quick(&said);
     host.untouched();
     said
+}
+
+#[test]
+fn a_layer_that_is_named_often_is_read_once() {
+    let Some(host) = Host::new() else { return };
+    let large = file("l", vec![b'x'; 32 << 20]);
+    for (n, words) in [(400, ""), (501, "layers: 501, more than 500")] {
+        let ids = vec![format!("sha256:{}", "0".repeat(64)); n];
+        let config = json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}).to_string();
+        let list = json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": vec!["l"; n]}]).to_string();
+        let said = saved(&host, &[file("manifest.json", list), file("c.json", config), large.clone()]);
+        assert!(said.code != Some(0) && said.stderr.contains(words), "{said:?}");
+        host.place.nothing_is_left();
+    }
 }
 
 #[test]

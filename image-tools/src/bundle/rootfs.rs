@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdi
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::layer::tree::reopen;
 
 /// The largest /etc/passwd or /etc/group that is read, in bytes. Whoever has more users does not have them in files.
 pub const LARGEST: u64 = 1 << 20;
@@ -38,16 +39,15 @@ pub fn stat(root: BorrowedFd<'_>, path: &str) -> Result<Option<Stat>> {
 /// Errors where it is anything else: a pipe, a device, a directory, or more than [`LARGEST`].
 pub fn read(root: BorrowedFd<'_>, path: &str) -> Result<Option<Vec<u8>>> {
     // Looked at first: to open a device is to use it.
-    let Some(seen) = stat(root, path)? else { return Ok(None) };
-    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+    let seen = match open(root, path, OFlags::PATH) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        file => file.context(path)?,
+    };
+    let kind = FileType::from_raw_mode(fstat(&seen).context(path)?.st_mode);
+    if kind != FileType::RegularFile {
         return Err(Error::invalid(format!("{path}: not a regular file")));
     }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = open(root, path, flags).context(path)?;
-    let opened = fstat(&file).context(path)?;
-    if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino) {
-        return Err(Error::invalid(format!("{path}: changed while it was read")));
-    }
+    let file = reopen(seen.as_fd()).context(path)?;
     let mut content = Vec::new();
     File::from(file).take(LARGEST + 1).read_to_end(&mut content).context(path)?;
     if content.len() as u64 > LARGEST {

@@ -200,7 +200,7 @@ impl Applier<'_> {
         self.told_root = true;
         self.attributes.directory(&dir.fd, member, true)?;
         dir.look()?;
-        self.dirs.set_time(&dir, b"", member.mtime);
+        self.dirs.set_time(&dir, member.mtime);
         Ok(())
     }
 
@@ -283,8 +283,8 @@ impl Applier<'_> {
             metadata::disinherit(fd.as_fd())?;
         }
         self.attributes.directory(&fd, member, had)?;
-        let dir = self.dirs.keep(at.path, Dir::new(fd)?);
-        self.dirs.set_time(&dir, at.path, member.mtime);
+        let dir = self.dirs.keep(at.path, Dir::new(fd)?)?;
+        self.dirs.set_time(&dir, member.mtime);
         Ok(())
     }
 
@@ -440,7 +440,7 @@ impl Applier<'_> {
             }
             _ => {}
         }
-        self.dirs.finish(self.root)?;
+        self.dirs.finish()?;
         Ok(self.applied)
     }
 }

@@ -5,6 +5,7 @@
 //! is the oracle of the tests, with GNU tar and Python.
 
 use std::io::{self, BufRead, Read};
+use std::rc::Rc;
 
 use super::member::{Extent, Kind, Member, Time};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 const BLOCK: usize = 512;
 /// The largest extended header, and so the longest name or attribute, in bytes.
 const LARGEST_HEADER: u64 = 1 << 20;
-/// The largest header for all members, in bytes: what it says is copied for each.
+/// All headers for all members that follow, in bytes: what they say is copied for each.
 const LARGEST_GLOBAL: u64 = 64 << 10;
 /// The most extended attributes of a member: no file system keeps as many.
 const MOST_XATTRS: usize = 1000;
@@ -28,7 +29,9 @@ pub struct Members<R> {
     left: u64,
     /// Behind it, up to the next block.
     padding: u64,
-    global: Pax,
+    global: Rc<Pax>,
+    /// How many bytes of headers for all members may still come.
+    global_room: u64,
     /// Where in the archive the current header stands, for errors.
     offset: u64,
 }
@@ -60,7 +63,8 @@ struct Sparse {
 impl<R: BufRead> Members<R> {
     /// Reads from the archive's first byte.
     pub fn new(source: R) -> Self {
-        Self { source, left: 0, padding: 0, global: Pax::default(), offset: 0 }
+        let global = Rc::new(Pax::default());
+        Self { source, left: 0, padding: 0, global, global_room: LARGEST_GLOBAL, offset: 0 }
     }
 
     /// Where in the archive the current member's data goes on, in bytes from its begin.
@@ -85,7 +89,7 @@ impl<R: BufRead> Members<R> {
     }
 
     fn member(&mut self) -> Result<Option<Member>> {
-        let mut pax = self.global.clone();
+        let mut pax = Rc::clone(&self.global);
         let (mut long_name, mut long_link) = (None, None);
         let mut room = LARGEST_HEADER;
         loop {
@@ -98,28 +102,38 @@ impl<R: BufRead> Members<R> {
             match header.0[156] {
                 b'x' | b'X' => {
                     let records = self.extended(size, &mut room)?;
-                    pax.read(&records)?;
+                    Rc::make_mut(&mut pax).read(&records, false)?;
                 }
                 b'g' => {
-                    let records = self.extended(size, &mut LARGEST_GLOBAL.min(room))?;
-                    self.global.read(&records)?;
-                    pax = self.global.clone();
+                    let mut room = self.global_room;
+                    let records = self.extended(size, &mut room)?;
+                    self.global_room = room;
+                    drop(pax);
+                    Rc::make_mut(&mut self.global).read(&records, true)?;
+                    pax = Rc::clone(&self.global);
                 }
                 b'L' => long_name = Some(until_nul(self.extended(size, &mut room)?)),
                 b'K' => long_link = Some(until_nul(self.extended(size, &mut room)?)),
                 _ => {
-                    pax.path = pax.path.or(long_name);
-                    pax.link = pax.link.or(long_link);
-                    return self.file(&header, size, pax).map(Some);
+                    let path = pax.path.clone().or(long_name);
+                    let link = pax.link.clone().or(long_link);
+                    return self.file(&header, size, path, link, &pax).map(Some);
                 }
             }
         }
     }
 
     /// A header that is no extension of another one.
-    fn file(&mut self, header: &Header, size: u64, pax: Pax) -> Result<Member> {
-        let mut path = pax.path.clone().unwrap_or_else(|| header.path());
-        let link = pax.link.clone().unwrap_or_else(|| until_nul(header.0[157..257].to_vec()));
+    fn file(
+        &mut self,
+        header: &Header,
+        size: u64,
+        path: Option<Vec<u8>>,
+        link: Option<Vec<u8>>,
+        pax: &Pax,
+    ) -> Result<Member> {
+        let mut path = path.unwrap_or_else(|| header.path());
+        let link = link.unwrap_or_else(|| until_nul(header.0[157..257].to_vec()));
         let stored = pax.size.unwrap_or(size);
         let kind = match header.0[156] {
             0 if path.ends_with(b"/") => Kind::Directory,
@@ -159,7 +173,7 @@ impl<R: BufRead> Members<R> {
             Some(time) => time,
             None => Time { seconds: header.number(136..148)?, nanoseconds: 0 },
         };
-        Ok(Member { path, kind, mode, uid, gid, mtime, xattrs: pax.xattrs })
+        Ok(Member { path, kind, mode, uid, gid, mtime, xattrs: pax.xattrs.clone() })
     }
 
     fn regular(&mut self, header: &Header, stored: u64, sparse: &Sparse) -> Result<Kind> {
@@ -332,8 +346,9 @@ impl<R: BufRead> Read for Members<R> {
 }
 
 impl Pax {
-    /// Reads records: `length key=value\n`, where a value may be any bytes. An empty value takes an earlier one back.
-    fn read(&mut self, mut records: &[u8]) -> Result<()> {
+    /// Reads records: `length key=value\n`, where a value may be any bytes. An empty value takes an earlier one back. A
+    /// sparse map is one file's and is not taken from a global header.
+    fn read(&mut self, mut records: &[u8], global: bool) -> Result<()> {
         while !records.is_empty() {
             let wrong = || Error::invalid("pax header: no record");
             let space = records.iter().take(20).position(|b| *b == b' ').ok_or_else(wrong)?;
@@ -341,7 +356,10 @@ impl Pax {
             let record = records.get(space + 1..length).ok_or_else(wrong)?;
             let record = record.strip_suffix(b"\n").ok_or_else(wrong)?;
             let equals = record.iter().position(|b| *b == b'=').ok_or_else(wrong)?;
-            self.record(&record[..equals], &record[equals + 1..])?;
+            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            if !(global && key.starts_with(b"GNU.sparse.")) {
+                self.record(key, value)?;
+            }
             records = &records[length..];
         }
         Ok(())
@@ -575,6 +593,10 @@ mod tests {
     }
 
     fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
+        extended(b'x', records)
+    }
+
+    fn extended(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
         let mut data = Vec::new();
         for (key, value) in records {
             let bare = key.len() + value.len() + 3;
@@ -584,7 +606,7 @@ mod tests {
             data.extend_from_slice(value);
             data.push(b'\n');
         }
-        [header("pax", b'x', data.len() as u64), blocks(&data)].concat()
+        [header("pax", kind, data.len() as u64), blocks(&data)].concat()
     }
 
     fn read(archive: &[u8]) -> std::result::Result<Vec<(String, Vec<u8>)>, String> {
@@ -723,6 +745,22 @@ mod tests {
         let archive = [v10, header("f", b'0', 517), map, data].concat();
         assert_eq!(first(&archive).kind, expect);
         assert_eq!(read(&archive).unwrap(), [("f".into(), b"abcde".to_vec())]);
+    }
+
+    #[test]
+    fn a_sparse_map_is_not_global() {
+        let map = extended(b'g', &[("GNU.sparse.map", b"10,5"), ("GNU.sparse.size", b"1000"), ("uid", b"7")]);
+        let member = first(&[map, header("f", b'0', 5), blocks(b"abcde")].concat());
+        assert_eq!((member.kind, member.uid), (Kind::File { size: 5, extents: None }, 7));
+    }
+
+    #[test]
+    fn global_headers_share_their_limit() {
+        let one = extended(b'g', &[("SCHILY.xattr.user.x", &[b'x'; 600])]);
+        let archive = [one.repeat(40), header("f", b'0', 0)].concat();
+        assert_eq!(first(&archive).xattrs.len(), 1);
+        let archive = [one.repeat(120), header("f", b'0', 0)].concat();
+        assert!(read(&archive).unwrap_err().contains("extended header of"));
     }
 
     #[test]

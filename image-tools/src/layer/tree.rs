@@ -157,11 +157,12 @@ pub enum Opened {
 /// # Errors
 /// When the name is something else by now, or the kernel refuses.
 pub fn open(dir: BorrowedFd<'_>, entry: &Entry) -> Result<Opened> {
+    // To open a device is to use it: it is looked at before.
     let flags = match entry.stat.kind {
-        Type::Directory => OFlags::DIRECTORY,
-        _ => OFlags::NOCTTY,
+        Type::Directory => OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK,
+        _ => OFlags::PATH,
     };
-    let fd = match open_at(dir, &entry.name, flags) {
+    let fd = match open_with(dir, &entry.name, flags) {
         Ok(fd) => fd,
         Err(Errno::XDEV) => return Ok(Opened::Mount),
         Err(Errno::LOOP | Errno::NOTDIR | Errno::NOENT | Errno::NXIO) => return Err(replaced()),
@@ -171,7 +172,19 @@ pub fn open(dir: BorrowedFd<'_>, entry: &Entry) -> Result<Opened> {
     if stat.inode != entry.stat.inode || stat.kind != entry.stat.kind {
         return Err(replaced());
     }
-    Ok(Opened::Yes(fd, stat))
+    if entry.stat.kind == Type::Directory {
+        return Ok(Opened::Yes(fd, stat));
+    }
+    Ok(Opened::Yes(reopen(fd.as_fd())?, stat))
+}
+
+/// Opens for reading what was only looked at until now.
+///
+/// # Errors
+/// When the kernel refuses; and without /proc.
+pub fn reopen(seen: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/self/fd/{}", seen.as_raw_fd()), flags, Mode::empty())
 }
 
 fn replaced() -> Error {
@@ -192,7 +205,11 @@ pub fn open_directory(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Op
 
 fn open_at(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     // NONBLOCK: a pipe put in the file's place must not make us wait for its writer.
-    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open_with(dir, name, flags | OFlags::RDONLY | OFlags::NONBLOCK)
+}
+
+fn open_with(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
@@ -345,5 +362,29 @@ impl Chain {
             *fd = Some(up);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::inotify;
+
+    #[test]
+    fn what_was_put_in_a_file_s_place_is_not_opened() {
+        let top = std::env::temp_dir().join(format!("pintle-image-swap-{}", std::process::id()));
+        std::fs::create_dir_all(&top).unwrap();
+        std::fs::write(top.join("f"), "content").unwrap();
+        let dir = crate::tree::open_dir(rustix::fs::CWD, &top).unwrap();
+        let entry = list(dir.as_fd()).unwrap().remove(0);
+        assert!(matches!(open(dir.as_fd(), &entry).unwrap(), Opened::Yes(..)));
+        std::fs::rename(top.join("f"), top.join("other")).unwrap();
+        rustix::fs::mknodat(&dir, "f", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, top.join("f"), inotify::WatchFlags::OPEN).unwrap();
+        let error = open(dir.as_fd(), &entry).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, replaced().to_string());
+        assert_eq!(rustix::io::read(&watch, &mut [0; 512]), Err(Errno::AGAIN));
+        std::fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! The directories of a tree while a layer is applied: a few stay open, since members come a directory at a time; and the times of
-//! all that were written to are set at the end, because every file made in a directory changes its time.
+//! The directories of a tree while a layer is applied: a few stay open, since members come a directory at a time. Every file made in a
+//! directory changes its time, so the time is set when the directory is closed; nothing is remembered of those that are not open.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -19,6 +19,8 @@ use crate::layer::read::show;
 
 /// How many stay open.
 const OPEN: usize = 64;
+/// The most directories that a layer makes without an entry for them: one short member with a deep path makes thousands.
+const MOST_IMPLIED: u32 = 100_000;
 
 /// An open directory of the tree.
 pub(super) struct Dir {
@@ -58,18 +60,18 @@ impl Dir {
 pub(super) struct Directories<'a> {
     root: Rc<Dir>,
     ids: &'a Ids,
-    open: HashMap<Vec<u8>, Rc<Dir>>,
-    /// By inode: what the time of a directory has to be in the end, and where the directory is.
-    times: HashMap<u64, (Vec<u8>, Time)>,
+    paths: HashMap<Vec<u8>, Rc<Dir>>,
+    /// By inode: the open directories, each once however many paths lead to it, and the time that each has to have when it is closed.
+    open: HashMap<u64, (Rc<Dir>, Time)>,
+    /// How many were made without an entry.
+    implied: u32,
 }
 
 impl<'a> Directories<'a> {
     pub fn new(root: BorrowedFd<'_>, ids: &'a Ids) -> Result<Self> {
         let root = Rc::new(Dir::new(resolve(root, b".", ResolveFlags::empty())?)?);
-        let mut dirs = Self { root, ids, open: HashMap::new(), times: HashMap::new() };
-        let root = dirs.root();
-        dirs.note(&root, b"");
-        Ok(dirs)
+        let open = HashMap::from([(root.ino, (Rc::clone(&root), root.mtime))]);
+        Ok(Self { root, ids, paths: HashMap::new(), open, implied: 0 })
     }
 
     pub fn root(&self) -> Rc<Dir> {
@@ -81,11 +83,11 @@ impl<'a> Directories<'a> {
         if path.is_empty() {
             return Ok(Some(self.root()));
         }
-        if let Some(dir) = self.open.get(path) {
+        if let Some(dir) = self.paths.get(path) {
             return Ok(Some(Rc::clone(dir)));
         }
         match resolve(self.root.fd.as_fd(), path, ResolveFlags::empty()) {
-            Ok(fd) => Ok(Some(self.keep(path, Dir::new(fd)?))),
+            Ok(fd) => self.keep(path, Dir::new(fd)?).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e).with_context(|| show(path)),
         }
@@ -97,7 +99,7 @@ impl<'a> Directories<'a> {
             return Ok(Some(self.root()));
         }
         match resolve(self.root.fd.as_fd(), path, ResolveFlags::NO_SYMLINKS) {
-            Ok(fd) => Ok(Some(self.keep(path, Dir::new(fd)?))),
+            Ok(fd) => self.keep(path, Dir::new(fd)?).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(e) => Err(e).with_context(|| show(path)),
         }
@@ -105,32 +107,46 @@ impl<'a> Directories<'a> {
 
     /// The directory at `path`, made with what is missing above it: root's, 0755, of 1970.
     pub fn make(&mut self, path: &[u8]) -> Result<Rc<Dir>> {
-        let mut missing = vec![path];
-        let mut above = loop {
-            let (parent, _) = split(missing[missing.len() - 1]).expect("the root is there");
-            match self.open(parent)? {
-                Some(dir) => break dir,
-                None => missing.push(parent),
+        let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        let ends: Vec<usize> = std::iter::once(0).chain(slashes).chain([path.len()]).collect();
+        // Halved again and again: where one is there, so are all above it.
+        let (mut there, mut missing) = (0, ends.len() - 1);
+        while missing - there > 1 {
+            let middle = (there + missing) / 2;
+            match self.open(&path[..ends[middle]])? {
+                Some(_) => there = middle,
+                None => missing = middle,
             }
-        };
-        for path in missing.into_iter().rev() {
-            let name = c_string(split(path).expect("not the root").1)?;
-            match mkdirat(&above.fd, &name, Mode::from_raw_mode(0o755)) {
-                Err(Errno::EXIST) => {
-                    return Err(Error::invalid(format!("{} is not a directory", show(path))));
-                }
-                other => other?,
-            }
-            let fd = crate::tree::open_dir(&above.fd, &name)?;
-            if above.inherits() {
-                metadata::disinherit(fd.as_fd())?;
-            }
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
-            self.own(&fd)?;
-            above = self.keep(path, Dir::new(fd)?);
-            self.set_time(&above, path, Time::default());
+        }
+        let mut above =
+            self.open(&path[..ends[there]])?.ok_or_else(|| Error::other("removed by somebody"))?;
+        for end in &ends[missing..] {
+            above = self.make_one(&above, &path[..*end])?;
         }
         Ok(above)
+    }
+
+    fn make_one(&mut self, above: &Dir, path: &[u8]) -> Result<Rc<Dir>> {
+        self.implied += 1;
+        if self.implied > MOST_IMPLIED {
+            return Err(Error::invalid(format!("more than {MOST_IMPLIED} directories without an entry")));
+        }
+        let name = c_string(split(path).expect("not the root").1)?;
+        match mkdirat(&above.fd, &name, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {
+                return Err(Error::invalid(format!("{} is not a directory", show(path))));
+            }
+            other => other?,
+        }
+        let fd = crate::tree::open_dir(&above.fd, &name)?;
+        if above.inherits() {
+            metadata::disinherit(fd.as_fd())?;
+        }
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
+        self.own(&fd)?;
+        let dir = self.keep(path, Dir::new(fd)?)?;
+        self.set_time(&dir, Time::default());
+        Ok(dir)
     }
 
     /// The root, like every directory without an entry, is the image's root user's.
@@ -146,50 +162,43 @@ impl<'a> Directories<'a> {
         Ok(())
     }
 
-    /// Keeps a directory open under its path.
-    pub fn keep(&mut self, path: &[u8], dir: Dir) -> Rc<Dir> {
-        if self.open.len() >= OPEN {
-            self.open.clear();
+    /// Keeps a directory open under its path. The time that it has before anybody writes to it stays, unless the layer says another.
+    pub fn keep(&mut self, path: &[u8], dir: Dir) -> Result<Rc<Dir>> {
+        if self.paths.len() >= OPEN || self.open.len() > OPEN {
+            self.close()?;
         }
-        let dir = Rc::new(dir);
-        self.note(&dir, path);
-        self.open.insert(path.to_vec(), Rc::clone(&dir));
-        dir
+        let (ino, mtime, inherits) = (dir.ino, dir.mtime, dir.inherits());
+        let (kept, _) = self.open.entry(ino).or_insert_with(|| (Rc::new(dir), mtime));
+        // Its attributes may have changed since it was opened first.
+        kept.inherits.set(inherits);
+        let dir = Rc::clone(kept);
+        self.paths.insert(path.to_vec(), Rc::clone(&dir));
+        Ok(dir)
     }
 
     /// Something that may lie on the way to a directory was removed or moved: every path has to be resolved anew.
     pub fn forget(&mut self) {
-        self.open.clear();
-    }
-
-    /// The time that the directory has before anybody writes to it stays, unless the layer says another.
-    fn note(&mut self, dir: &Dir, path: &[u8]) {
-        self.times.entry(dir.ino).or_insert_with(|| (path.to_vec(), dir.mtime));
+        self.paths.clear();
     }
 
     /// What the layer says.
-    pub fn set_time(&mut self, dir: &Dir, path: &[u8], time: Time) {
-        self.times.insert(dir.ino, (path.to_vec(), time));
+    pub fn set_time(&mut self, dir: &Rc<Dir>, time: Time) {
+        self.open.insert(dir.ino, (Rc::clone(dir), time));
     }
 
-    /// Sets all times.
-    pub fn finish(self, root: BorrowedFd<'_>) -> Result<()> {
-        for (ino, (path, time)) in &self.times {
-            let path = if path.is_empty() { b"." } else { path.as_slice() };
-            let fd = match self.open.get(path) {
-                Some(dir) if dir.ino == *ino => Rc::clone(dir),
-                _ => match resolve(root, path, ResolveFlags::empty()) {
-                    Ok(fd) => Rc::new(Dir::new(fd)?),
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                    Err(e) => return Err(e).with_context(|| show(path)),
-                },
-            };
-            // Another one stands there when the layer replaced it.
-            if fd.ino == *ino {
-                futimens(&fd.fd, &metadata::timestamps(*time)).with_context(|| show(path))?;
-            }
+    /// Closes all directories but those that somebody is about to write to.
+    fn close(&mut self) -> Result<()> {
+        self.paths.clear();
+        for (dir, time) in self.open.values() {
+            futimens(&dir.fd, &metadata::timestamps(*time)).context("time of a directory")?;
         }
+        self.open.retain(|_, (dir, _)| Rc::strong_count(dir) > 1);
         Ok(())
+    }
+
+    /// Sets the times that are not set yet.
+    pub fn finish(mut self) -> Result<()> {
+        self.close()
     }
 }
 
@@ -209,4 +218,27 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &[u8], more: ResolveFlags) -> 
 /// For [`super::whiteout`].
 pub(super) fn child(parent: &[u8], name: &[u8]) -> Vec<u8> {
     join(parent, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_without_an_entry_have_a_limit() {
+        let top = std::env::temp_dir().join(format!("pintle-image-implied-{}", std::process::id()));
+        std::fs::create_dir_all(top.join("there")).unwrap();
+        let root = crate::tree::open_dir(rustix::fs::CWD, &top).unwrap();
+        let ids = Ids::default();
+        let mut dirs = Directories::new(root.as_fd(), &ids).unwrap();
+        dirs.implied = MOST_IMPLIED - 3;
+        dirs.make(b"there/a/b").unwrap();
+        dirs.make(b"c").unwrap();
+        let error = dirs.make(b"there/a/d").map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, "more than 100000 directories without an entry");
+        dirs.finish().unwrap();
+        let time = |path: &str| std::fs::metadata(top.join(path)).unwrap().modified().unwrap();
+        assert_eq!(time("there/a"), std::time::UNIX_EPOCH);
+        std::fs::remove_dir_all(&top).unwrap();
+    }
 }

@@ -134,6 +134,10 @@ impl<'a> Attributes<'a> {
                     owned = self.capability(value)?;
                     &owned
                 }
+                b"system.posix_acl_access" | b"system.posix_acl_default" if !self.options.squash => {
+                    owned = self.acl(value).with_context(|| show(name))?;
+                    &owned
+                }
                 _ => value,
             };
             let shown = String::from_utf8_lossy(name);
@@ -145,6 +149,24 @@ impl<'a> Attributes<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The users and groups that an access control list names are mapped as owners are (linux/posix_acl_xattr.h: a version, then entries
+    /// of tag, permissions, id).
+    fn acl(&self, value: &[u8]) -> Result<Vec<u8>> {
+        const USER: [u8; 2] = [0x02, 0];
+        const GROUP: [u8; 2] = [0x08, 0];
+        let mut mapped = value.to_vec();
+        for entry in mapped.get_mut(4..).unwrap_or_default().chunks_exact_mut(8) {
+            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            let id = match [entry[0], entry[1]] {
+                USER => self.options.ids.users.outside(id)?,
+                GROUP => self.options.ids.groups.outside(id)?,
+                _ => continue,
+            };
+            entry[4..].copy_from_slice(&id.to_le_bytes());
+        }
+        Ok(mapped)
     }
 
     /// File capabilities of a mapped tree belong to the namespace of its root: version 3 names it (capabilities(7)).
