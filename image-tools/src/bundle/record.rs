@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::layer::ids::Ids;
+use crate::layout::unique;
 use crate::manifest::{Descriptor, json, to_json};
 use crate::store::layers::Key;
 
@@ -52,12 +53,15 @@ impl Record {
     }
 }
 
-/// Names that a killed command may have left half written.
-pub const PARTIAL: &str = ".partial";
+/// Whether a killed command may have left a file of this name half written.
+pub fn is_partial(name: &[u8]) -> bool {
+    let ours = [FILE, "config.json"].iter().any(|file| name.starts_with(format!("{file}.").as_bytes()));
+    ours && name.ends_with(b".partial")
+}
 
 /// Writes a file of a bundle, of which nobody sees half.
 pub fn write_whole(bundle: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let (path, partial) = (bundle.join(name), bundle.join(format!("{name}{PARTIAL}")));
+    let (path, partial) = (bundle.join(name), bundle.join(format!("{name}.{}.partial", unique())));
     let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path));
     written.with_context(|| path.display().to_string())
 }

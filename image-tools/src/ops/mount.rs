@@ -3,6 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
 use super::{Common, Found, find};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
@@ -52,4 +55,14 @@ pub(super) fn layers(common: &Common, store: &Store, found: &Found<'_>) -> Resul
     };
     let trees = keys.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<OwnedFd>>>()?;
     Ok((keys, trees))
+}
+
+/// Whether something is mounted on a directory.
+pub(super) fn is_mounted(dir: &Path) -> Result<bool> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }

@@ -9,6 +9,7 @@ use crate::bundle::record::FILE;
 use crate::error::{Context, Error, Result};
 use crate::overlay;
 use crate::store::Store;
+use crate::store::lock::Lock;
 use crate::tree;
 
 /// Unmounts `dir`, a directory that an image is mounted on, or a bundle.
@@ -31,6 +32,7 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
         overlay::detach(&dir)?;
         return store.end_lease(&dir);
     }
+    let _lock = Lock::folder(&dir)?;
     overlay::detach(&dir.join("rootfs"))?;
     if delete {
         remove_bundle(&dir)?;
