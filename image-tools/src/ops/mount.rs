@@ -13,6 +13,7 @@ use crate::overlay;
 use crate::store::Store;
 use crate::store::layers::Key;
 use crate::store::leases::{Lease, boot_id};
+use crate::store::lock::Lock;
 
 /// Mounts the image that `from` names on the directory `dir`, which is made if it is not there.
 pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
@@ -26,6 +27,12 @@ pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
     let mount = overlay::stack(&trees, None)?;
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    let _lock = Lock::folder(&dir)?;
+    // Another lease of this folder may be all that keeps the layers of a mount, if only one that is out of our sight.
+    if is_mounted(&dir)? || store.lease_of(&dir)?.is_some_and(|lease| lease.is_live()) {
+        let text = format!("{}: something is mounted there already", dir.display());
+        return Err(Error::other(text));
+    }
     store.lease(&Lease {
         dir: dir.clone(),
         image: found.image.descriptor.clone(),

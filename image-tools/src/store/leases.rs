@@ -28,7 +28,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn is_live(&self) -> bool {
+    /// Whether the mount or the bundle may still be there.
+    pub fn is_live(&self) -> bool {
         match &self.boot {
             Some(boot) => *boot == boot_id(),
             None => self.dir.join(crate::bundle::record::FILE).exists(),
