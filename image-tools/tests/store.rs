@@ -43,3 +43,33 @@ fn of_many_bundles_in_one_folder_one_is_made() {
         assert_eq!(names(&place.store().join("leases")).len(), 0);
     }
 }
+
+#[test]
+fn a_second_mount_is_refused_and_the_first_one_keeps_its_layers() {
+    let Some(place) = Place::new() else { return };
+    load(&place, "one");
+    load(&place, "two");
+    place.succeeds(&["mount", "one", "m"]);
+    let said = place.run(&["mount", "two", "m"]);
+    assert!(said.code != Some(0) && said.stderr.contains("something is mounted there already"), "{said:?}");
+    assert_eq!(mounts(&place), 1);
+    place.succeeds(&["rm", "one"]);
+    assert_eq!(fs::read_to_string(place.path("m/d/a")).expect("the layer is there"), "one");
+    place.unmount("m");
+    place.succeeds(&["mount", "two", "m"]);
+    place.unmount("m");
+}
+
+#[test]
+fn an_image_with_a_file_of_the_records_name_is_no_bundle() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("layout");
+    layout.add_layers("odd", &[vec![file("image.json", "{}")]]);
+    place.succeeds(&["load", &layout.image()]);
+    place.succeeds(&["mount", "odd", "m"]);
+    let said = place.run(&["export", "m", "-o", "tree.tar"]);
+    assert!(said.code == Some(3) && !said.stderr.contains("image.json"), "{said:?}");
+    place.unmount("m");
+    assert_eq!(mounts(&place), 0);
+    assert_eq!(names(&place.store().join("leases")).len(), 0);
+}

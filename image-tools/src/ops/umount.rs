@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Common;
+use super::mount::is_mounted;
 use crate::bundle::record::FILE;
 use crate::error::{Context, Error, Result};
 use crate::overlay;
@@ -16,8 +17,7 @@ use crate::tree;
 pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
     let store = Store::open(&common.root)?;
     let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
-    let is_bundle = dir.join(FILE).exists();
-    if !is_bundle {
+    if !is_bundle(&store, &dir)? {
         // Another program's mount is not ours to take away.
         if store.lease_of(&dir)?.is_none() {
             if delete && std::fs::read_dir(&dir)?.next().is_none() {
@@ -39,6 +39,15 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
         store.end_lease(&dir)?;
     }
     Ok(())
+}
+
+/// Whether a folder is a bundle. The store's word comes first: a mounted image may have a file of the record's name, too.
+pub(super) fn is_bundle(store: &Store, dir: &Path) -> Result<bool> {
+    match store.lease_of(dir)? {
+        Some(lease) if lease.boot.is_none() => Ok(true),
+        Some(lease) if lease.is_live() => Ok(false),
+        _ => Ok(dir.join(FILE).exists() && !is_mounted(dir)?),
+    }
 }
 
 fn remove_bundle(dir: &Path) -> Result<()> {
