@@ -73,3 +73,52 @@ fn an_image_with_a_file_of_the_records_name_is_no_bundle() {
     assert_eq!(mounts(&place), 0);
     assert_eq!(names(&place.store().join("leases")).len(), 0);
 }
+
+#[test]
+fn a_torn_record_of_a_layer_is_a_layer_to_apply() {
+    let Some(place) = Place::new() else { return };
+    load(&place, "one");
+    let layers = place.store().join("layers");
+    for round in 0..2 {
+        for layer in names(&layers) {
+            fs::write(layers.join(layer).join("layer.json"), "").expect("torn");
+        }
+        assert_eq!(place.run(&["fsck"]).code, Some(5));
+        if round == 0 {
+            place.run(&["fsck", "--repair"]);
+            assert_eq!(names(&layers).len(), 0);
+        }
+        place.succeeds(&["mount", "one", "m"]);
+        assert!(place.path("m/d/b").exists());
+        place.unmount("m");
+        place.succeeds(&["fsck"]);
+    }
+}
+
+#[test]
+fn a_torn_index_is_told_kept_and_replaced() {
+    let Some(place) = Place::new() else { return };
+    load(&place, "one");
+    fs::write(place.store().join("index.json"), "{\"sch").expect("torn");
+    for args in [&["ls"][..], &["tag", "one", "two"], &["gc"], &["fsck"]] {
+        let said = place.run(args);
+        assert!(said.code == Some(5) && said.stderr.contains("fsck --repair keeps a copy"), "{said:?}");
+    }
+    place.run(&["fsck", "--repair"]);
+    place.succeeds(&["fsck"]);
+    assert_eq!(fs::read(place.store().join("index.json.damaged")).expect("the copy"), b"{\"sch");
+    load(&place, "two");
+    place.succeeds(&["inspect", "two"]);
+}
+
+#[test]
+fn only_who_is_alone_ends_leases_that_nobody_can_read() {
+    let Some(place) = Place::new() else { return };
+    load(&place, "one");
+    let lease = place.store().join("leases/torn");
+    fs::write(&lease, "{").expect("torn");
+    place.succeeds(&["fsck"]);
+    assert!(lease.exists());
+    place.succeeds(&["gc"]);
+    assert!(!lease.exists());
+}
