@@ -122,3 +122,18 @@ fn only_who_is_alone_ends_leases_that_nobody_can_read() {
     place.succeeds(&["gc"]);
     assert!(!lease.exists());
 }
+
+#[test]
+fn a_bundle_of_an_image_without_layers_is_committed() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("layout");
+    layout.add_layers("none", &[]);
+    place.succeeds(&["load", &layout.image()]);
+    place.succeeds(&["bundle", "none", "bundle"]);
+    fs::write(place.path("bundle/rootfs/new"), "new").expect("written");
+    place.succeeds(&["commit", "bundle", "some"]);
+    place.succeeds(&["umount", "--delete", "bundle"]);
+    place.succeeds(&["mount", "some", "m"]);
+    assert_eq!(fs::read_to_string(place.path("m/new")).expect("the change"), "new");
+    place.unmount("m");
+}

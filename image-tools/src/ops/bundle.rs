@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::mount::{is_mounted, layers};
 use super::{Common, Found, find, unpack};
 use crate::bundle;
-use crate::bundle::record::{Record, is_partial, write_whole};
+use crate::bundle::record::{Kind, Record, is_partial, write_whole};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
 use crate::overlay::{self, Upper};
@@ -84,11 +84,11 @@ fn state_of(dir: &Path, found: &Found<'_>) -> Result<State> {
         partial.iter().try_for_each(|(name, _)| tree::remove(&folder, name))?;
         return Ok(State::New);
     }
-    let record = Record::read(dir)?;
+    let (kind, record) = Record::read(dir)?;
     if record.image.digest != found.image.descriptor.digest {
         return Err(Error::other(format!("a bundle of another image, {}", record.name)));
     }
-    if !record.is_overlay() {
+    if kind == Kind::Flat {
         return Err(Error::other("a flat bundle, made by unpack"));
     }
     partial.iter().try_for_each(|(name, _)| tree::remove(&folder, name))?;
@@ -110,7 +110,7 @@ fn mount(
 ) -> Result<OwnedFd> {
     let (image, ids) = (found.image.descriptor.clone(), crate::layer::ids::Ids::default());
     Record { name: found.name.clone().unwrap_or_default(), image: image.clone(), layers: keys.clone(), ids }
-        .write(dir)?;
+        .write_as(Kind::Overlay, dir)?;
     store.lease(&Lease { dir: dir.to_owned(), image, layers: keys, boot: None })?;
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
