@@ -137,3 +137,21 @@ fn a_bundle_of_an_image_without_layers_is_committed() {
     assert_eq!(fs::read_to_string(place.path("m/new")).expect("the change"), "new");
     place.unmount("m");
 }
+
+#[test]
+fn a_volatile_bundle_that_did_not_end_properly_is_not_used_again() {
+    let Some(place) = Place::new() else { return };
+    load(&place, "one");
+    let bundle = ["bundle", "--volatile", "one", "bundle"];
+    place.succeeds(&bundle);
+    fs::write(place.path("bundle/rootfs/new"), "new").expect("written");
+    place.succeeds(&["umount", "bundle"]);
+    place.succeeds(&bundle);
+    assert!(place.path("bundle/rootfs/new").exists());
+    // As after a crash: nobody took the mark away.
+    rustix::mount::unmount(place.path("bundle/rootfs"), rustix::mount::UnmountFlags::empty())
+        .expect("unmounted");
+    let said = place.run(&["bundle", "one", "bundle"]);
+    assert!(said.code != Some(0) && said.stderr.contains("umount --delete it"), "{said:?}");
+    place.succeeds(&["umount", "--delete", "bundle"]);
+}

@@ -65,6 +65,9 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
     made
 }
 
+/// overlayfs's mark of a volatile mount, whose `upper` may lack what was written; only our `umount` takes it away.
+pub(super) const UNSYNCED: &str = "work/work/incompat/volatile";
+
 /// What is there already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -124,8 +127,14 @@ fn mount(
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e).context("rootfs"),
     }
-    // overlayfs marks the work directory of a volatile mount, so that it is never used again.
     let work = make_or_open(&bundle, "work")?;
+    if dir.join(UNSYNCED).exists() {
+        // Without config.json no container has run in it: nothing is lost.
+        match dir.join("config.json").exists() {
+            true => return Err(Error::other("was volatile and did not end properly: umount --delete it")),
+            false => tree::clear(upper.as_fd(), &tree::Nothing)?,
+        }
+    }
     tree::clear(work.as_fd(), &tree::Nothing)?;
     let root = overlay::stack(trees, Some(&Upper { upper: upper.as_fd(), work: work.as_fd(), volatile }))?;
     overlay::attach(&root, &dir.join("rootfs"))?;

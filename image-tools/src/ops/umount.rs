@@ -1,10 +1,12 @@
 //! `umount`: takes the mount of `mount` or `bundle` away; with `delete` the bundle, too, and all that was changed in it.
 
 use std::ffi::CString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Common;
+use super::bundle::UNSYNCED;
 use super::mount::is_mounted;
 use crate::bundle::record::FILE;
 use crate::error::{Context, Error, Result};
@@ -33,7 +35,12 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
         return store.end_lease(&dir);
     }
     let _lock = Lock::folder(&dir)?;
-    overlay::detach(&dir.join("rootfs"))?;
+    let was_mounted = overlay::detach(&dir.join("rootfs"))?;
+    if was_mounted && !delete && dir.join(UNSYNCED).exists() {
+        // overlayfs synced nothing; from here on the changes are like those of any other bundle.
+        rustix::fs::syncfs(tree::open_dir(rustix::fs::CWD, dir.join("upper"))?).context("upper")?;
+        tree::clear(tree::open_dir(rustix::fs::CWD, dir.join("work"))?.as_fd(), &tree::Nothing)?;
+    }
     if delete {
         remove_bundle(&dir)?;
         store.end_lease(&dir)?;
