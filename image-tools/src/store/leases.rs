@@ -36,7 +36,7 @@ impl Lease {
             Some(boot) => *boot == boot_id(),
             // A folder that can't be looked into now may be there all the same.
             None => !matches!(
-                rustix::fs::stat(&self.dir.join(crate::bundle::record::FILE)),
+                rustix::fs::stat(self.dir.join(crate::bundle::record::FILE)),
                 Err(Errno::NOENT | Errno::NOTDIR)
             ),
         }
