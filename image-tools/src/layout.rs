@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, fsync, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
@@ -141,21 +141,39 @@ impl Layout {
         Ok(bytes)
     }
 
-    /// Writes a small file through a temporary one, so that nobody sees half of it.
+    /// Writes a small file through a temporary one, so that nobody sees half of it, not even after a power failure.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_file(name, bytes, true)
+    }
+
+    /// The same for a file that may be torn by a power failure: whoever reads it notices.
+    pub fn write_unsynced(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_file(name, bytes, false)
+    }
+
+    /// A folder of the layout is on the disk, with the names in it.
+    pub fn sync_folder(&self, name: &str) -> Result<()> {
+        let dir = crate::tree::open_dir(&self.dir, name).with_context(|| name.to_owned())?;
+        fsync(dir).with_context(|| name.to_owned())
+    }
+
+    fn write_file(&self, name: &str, bytes: &[u8], durable: bool) -> Result<()> {
         let place = || self.path.join(name).display().to_string();
         let temporary = format!("{name}.{}", unique());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let mut file = File::from(openat(&self.dir, &temporary, flags, mode).with_context(place)?);
         let written = std::io::Write::write_all(&mut file, bytes)
+            .and_then(|()| if durable { file.sync_data() } else { Ok(()) })
             .map_err(Error::from)
             .and_then(|()| Ok(renameat(&self.dir, &temporary, &self.dir, name)?));
         if written.is_err() {
             // The first error is the one that counts.
             unlinkat(&self.dir, &temporary, AtFlags::empty()).unwrap_or(());
         }
-        written.with_context(place)
+        written.with_context(place)?;
+        let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        if durable { self.sync_folder(folder) } else { Ok(()) }
     }
 
     /// A file's bytes; none where there is none.

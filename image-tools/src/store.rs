@@ -17,6 +17,7 @@ pub mod lock;
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -28,10 +29,13 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Image;
 use crate::layout::{Layout, REF_NAME, blob_path, unique};
-use crate::manifest::Descriptor;
+use crate::manifest::{Descriptor, Index};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::tree;
+
+/// What `fsck --repair` calls an `index.json` that nobody can read.
+const DAMAGED_INDEX: &str = "index.json.damaged";
 
 /// A store, and a shared lock on it: nobody collects garbage meanwhile.
 pub struct Store {
@@ -86,7 +90,10 @@ impl Store {
             tree::clear(dir.as_fd(), &tree::Nothing)?;
         }
         for (name, _) in tree::names(tree::open_dir(self.layout.dir(), ".")?)? {
-            if name.to_bytes().starts_with(b"index.json.") || name.to_bytes().starts_with(b"oci-layout.") {
+            let kept = name.to_bytes() == DAMAGED_INDEX.as_bytes();
+            if !kept && name.to_bytes().starts_with(b"index.json.")
+                || name.to_bytes().starts_with(b"oci-layout.")
+            {
                 unlinkat(self.layout.dir(), &name, AtFlags::empty())?;
             }
         }
@@ -119,26 +126,38 @@ impl Store {
         }
     }
 
-    /// Keeps a document.
+    /// Keeps a document that was made here, and that nobody else has: it is on the disk then.
     pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
         let descriptor = Descriptor::of(media_type, bytes);
-        self.keep(&descriptor.digest, bytes)?;
+        self.keep_bytes(&descriptor.digest, bytes, true)?;
         Ok(descriptor)
     }
 
-    /// Keeps a document that has this digest.
+    /// Keeps a document that has this digest and came from elsewhere.
     pub fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        if self
-            .layout
-            .blob(digest)?
-            .is_some_and(|f| f.metadata().is_ok_and(|m| m.len() == bytes.len() as u64))
-        {
-            return Ok(());
+        self.keep_bytes(digest, bytes, false)
+    }
+
+    fn keep_bytes(&self, digest: &Digest, bytes: &[u8], durable: bool) -> Result<()> {
+        // One that came may be there unsynced: what is made is written again.
+        if let (false, Some(file)) = (durable, self.layout.blob(digest)?) {
+            let mut there = Vec::with_capacity(bytes.len());
+            file.take(bytes.len() as u64 + 1).read_to_end(&mut there).context(digest)?;
+            if there == bytes {
+                return Ok(());
+            }
         }
         self.make_blob_dir(digest)?;
         let name = format!("tmp/{}", unique());
-        self.layout.write(&name, bytes)?;
-        renameat(self.layout.dir(), &name, self.layout.dir(), blob_path(digest)).context(digest)
+        match durable {
+            true => self.layout.write(&name, bytes)?,
+            false => self.layout.write_unsynced(&name, bytes)?,
+        }
+        renameat(self.layout.dir(), &name, self.layout.dir(), blob_path(digest)).context(digest)?;
+        match durable {
+            true => self.layout.sync_folder(&format!("blobs/{}", digest.algorithm().name())),
+            false => Ok(()),
+        }
     }
 
     fn make_blob_dir(&self, digest: &Digest) -> Result<()> {
@@ -165,15 +184,26 @@ impl Store {
     pub fn change_names<T>(&self, change: impl FnOnce(&mut Vec<Descriptor>) -> Result<T>) -> Result<T> {
         let lock = Lock::open(self.layout.dir(), "locks/index")?;
         lock.exclusive()?;
-        let mut index = self.layout.index()?;
+        let mut index = self.index()?;
         let result = change(&mut index.manifests)?;
         self.layout.set_index(&index)?;
         Ok(result)
     }
 
+    /// The names, and what they lead to.
+    pub fn index(&self) -> Result<Index> {
+        match self.layout.index() {
+            Err(e) if e.kind() == Kind::Invalid => {
+                let text = format!("{e}; fsck --repair keeps a copy and starts an empty one");
+                Err(Error::invalid(text))
+            }
+            index => index,
+        }
+    }
+
     /// What a person's word for an image leads to: a name as it stands in `index.json`, a reference, or the begin of a digest or an ID.
     pub fn find(&self, word: &str) -> Result<Descriptor> {
-        let index = self.layout.index()?;
+        let index = self.index()?;
         let named = |name: &str| index.manifests.iter().find(|d| d.annotation(REF_NAME) == Some(name));
         if let Some(found) = named(word) {
             return Ok(found.clone());

@@ -15,4 +15,5 @@ mod pull;
 mod registry;
 mod rootless;
 mod sandbox;
+mod store;
 mod tree;

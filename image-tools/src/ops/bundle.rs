@@ -8,16 +8,17 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
-use super::mount::layers;
+use super::mount::{is_mounted, layers};
 use super::{Common, Found, find, unpack};
 use crate::bundle;
-use crate::bundle::record::{PARTIAL, Record, write_whole};
+use crate::bundle::record::{Kind, Record, is_partial, write_whole};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
 use crate::overlay::{self, Upper};
 use crate::store::Store;
 use crate::store::layers::Key;
 use crate::store::leases::Lease;
+use crate::store::lock::Lock;
 use crate::tree;
 
 /// How to bundle.
@@ -40,8 +41,14 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;
     let place = || dir.display().to_string();
-    let state = prepare_dir(dir, &found).with_context(place)?;
+    match std::fs::create_dir(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).with_context(place),
+        _ => {}
+    }
     let dir = dir.canonicalize().with_context(place)?;
+    // Held to the end: of two that find nothing there, one makes the bundle and the other one is told so.
+    let _lock = Lock::folder(&dir)?;
+    let state = state_of(&dir, &found).with_context(place)?;
     let root = match state {
         State::Mounted => tree::open_dir(CWD, dir.join("rootfs")).context("rootfs"),
         _ => mount(&store, &found, &dir, keys, &trees, options.volatile),
@@ -58,6 +65,9 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
     made
 }
 
+/// overlayfs's mark of a volatile mount, whose `upper` may lack what was written; only our `umount` takes it away.
+pub(super) const UNSYNCED: &str = "work/work/incompat/volatile";
+
 /// What is there already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -69,36 +79,26 @@ enum State {
     Mounted,
 }
 
-fn prepare_dir(dir: &Path, found: &Found<'_>) -> Result<State> {
-    match std::fs::DirBuilder::new().recursive(false).create(dir) {
-        Ok(()) => return Ok(State::New),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e.into()),
-    }
-    let names: Vec<_> = std::fs::read_dir(dir)?.map(|e| Ok(e?.file_name())).collect::<Result<_>>()?;
-    if names.iter().all(|name| *name == *format!("{}{PARTIAL}", bundle::record::FILE)) {
+fn state_of(dir: &Path, found: &Found<'_>) -> Result<State> {
+    let folder = tree::open_dir(CWD, dir)?;
+    let (partial, names): (Vec<_>, Vec<_>) =
+        tree::names(&folder)?.into_iter().partition(|(name, _)| is_partial(name.to_bytes()));
+    if names.is_empty() {
+        partial.iter().try_for_each(|(name, _)| tree::remove(&folder, name))?;
         return Ok(State::New);
     }
-    let record = Record::read(dir)?;
+    let (kind, record) = Record::read(dir)?;
     if record.image.digest != found.image.descriptor.digest {
         return Err(Error::other(format!("a bundle of another image, {}", record.name)));
     }
-    if !record.is_overlay() {
+    if kind == Kind::Flat {
         return Err(Error::other("a flat bundle, made by unpack"));
     }
+    partial.iter().try_for_each(|(name, _)| tree::remove(&folder, name))?;
     match (is_mounted(&dir.join("rootfs"))?, dir.join("config.json").exists()) {
         (true, true) => Err(Error::other("mounted already")),
         (true, false) => Ok(State::Mounted),
         (false, _) => Ok(State::Unmounted),
-    }
-}
-
-fn is_mounted(dir: &Path) -> Result<bool> {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    match rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS) {
-        Ok(stat) => Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT)),
-        Err(Errno::NOENT) => Ok(false),
-        Err(e) => Err(e.into()),
     }
 }
 
@@ -113,7 +113,7 @@ fn mount(
 ) -> Result<OwnedFd> {
     let (image, ids) = (found.image.descriptor.clone(), crate::layer::ids::Ids::default());
     Record { name: found.name.clone().unwrap_or_default(), image: image.clone(), layers: keys.clone(), ids }
-        .write(dir)?;
+        .write_as(Kind::Overlay, dir)?;
     store.lease(&Lease { dir: dir.to_owned(), image, layers: keys, boot: None })?;
     let bundle = tree::open_dir(CWD, dir)?;
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
@@ -127,8 +127,14 @@ fn mount(
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(e).context("rootfs"),
     }
-    // overlayfs marks the work directory of a volatile mount, so that it is never used again.
     let work = make_or_open(&bundle, "work")?;
+    if dir.join(UNSYNCED).exists() {
+        // Without config.json no container has run in it: nothing is lost.
+        match dir.join("config.json").exists() {
+            true => return Err(Error::other("was volatile and did not end properly: umount --delete it")),
+            false => tree::clear(upper.as_fd(), &tree::Nothing)?,
+        }
+    }
     tree::clear(work.as_fd(), &tree::Nothing)?;
     let root = overlay::stack(trees, Some(&Upper { upper: upper.as_fd(), work: work.as_fd(), volatile }))?;
     overlay::attach(&root, &dir.join("rootfs"))?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::CWD;
 
 use super::{Common, Making};
-use crate::bundle::record::Record;
+use crate::bundle::record::{Kind, Record};
 use crate::derive::{self, Changes};
 use crate::error::{Context, Result};
 use crate::image::Image;
@@ -41,7 +41,7 @@ pub struct Options {
 /// Commits the bundle `dir` as `name`.
 pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) -> Result<Descriptor> {
     let store = Store::open(&common.root)?;
-    let record = Record::read(dir)?;
+    let (kind, record) = Record::read(dir)?;
     let base = Image::read(store.layout(), &record.image, &common.platform)
         .context("the bundle's own image is not in this store any more")?;
     let layer = derive::layer(&store, options.making.compression, |archive| {
@@ -52,7 +52,7 @@ pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) 
         let ids = diff::Ids { uid: &uid, gid: &gid };
         let diff_options =
             diff::Options { mask, epoch: options.making.epoch, ids, overlay: super::overlay_notes() };
-        if record.is_overlay() {
+        if kind == Kind::Overlay {
             let upper = tree::open_dir(CWD, dir.join("upper")).context("upper")?;
             let trees = record.layers.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<_>>>()?;
             let lower = overlay::stack(&trees, None)?;

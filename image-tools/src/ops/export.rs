@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Common, find, mount};
+use super::{Common, find, mount, umount};
 use crate::bundle::record::Record;
 use crate::error::{Context, Result};
 use crate::layer::diff;
@@ -18,7 +18,11 @@ use crate::tree;
 pub fn export(common: &Common, from: &str, to: &mut dyn Write, epoch: Option<u64>) -> Result<()> {
     let store = Store::open(&common.root)?;
     let bundle = Path::new(from);
-    let tree = if bundle.join(crate::bundle::record::FILE).exists() {
+    let is_bundle = match bundle.canonicalize() {
+        Ok(dir) => umount::is_bundle(&store, &dir)?,
+        Err(_) => false,
+    };
+    let tree = if is_bundle {
         Record::read(bundle)?;
         tree::open_dir(rustix::fs::CWD, bundle.join("rootfs"))?
     } else {

@@ -35,7 +35,7 @@ pub struct Line {
 pub fn ls(common: &Common) -> Result<Vec<Line>> {
     let store = Store::open(&common.root)?;
     let mut lines = Vec::new();
-    for named in store.layout().index()?.manifests {
+    for named in store.index()?.manifests {
         let name = named.annotation(REF_NAME).unwrap_or("<none>");
         let name = match crate::reference::Reference::parse(name) {
             Ok(reference) if name.contains('/') => reference.familiar(),

@@ -3,6 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
 use super::{Common, Found, find};
 use crate::error::{Context, Error, Result};
 use crate::location::Location;
@@ -10,6 +13,7 @@ use crate::overlay;
 use crate::store::Store;
 use crate::store::layers::Key;
 use crate::store::leases::{Lease, boot_id};
+use crate::store::lock::Lock;
 
 /// Mounts the image that `from` names on the directory `dir`, which is made if it is not there.
 pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
@@ -23,6 +27,12 @@ pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
     let mount = overlay::stack(&trees, None)?;
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    let _lock = Lock::folder(&dir)?;
+    // Another lease of this folder may be all that keeps the layers of a mount, if only one that is out of our sight.
+    if is_mounted(&dir)? || store.lease_of(&dir)?.is_some_and(|lease| lease.is_live()) {
+        let text = format!("{}: something is mounted there already", dir.display());
+        return Err(Error::other(text));
+    }
     store.lease(&Lease {
         dir: dir.clone(),
         image: found.image.descriptor.clone(),
@@ -52,4 +62,14 @@ pub(super) fn layers(common: &Common, store: &Store, found: &Found<'_>) -> Resul
     };
     let trees = keys.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<OwnedFd>>>()?;
     Ok((keys, trees))
+}
+
+/// Whether something is mounted on a directory.
+pub(super) fn is_mounted(dir: &Path) -> Result<bool> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(CWD, dir, flags, rustix::fs::StatxFlags::BASIC_STATS) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }

@@ -55,7 +55,7 @@ fn push_blob(
 
 /// Other repositories of the same registry that the store knows: they may have the same layers.
 fn neighbours(store: &Store, to: &Reference) -> Result<Vec<String>> {
-    let index = store.layout().index()?;
+    let index = store.index()?;
     let names = index.manifests.iter().filter_map(|d| Reference::parse(d.annotation(REF_NAME)?).ok());
     let mut found: Vec<String> = names.filter(|r| r.registry == to.registry).map(|r| r.repository).collect();
     found.sort();

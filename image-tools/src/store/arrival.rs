@@ -240,8 +240,11 @@ impl Store {
         };
         write(&mut blob)?;
         blob.file.flush()?;
+        // Nobody else has it: what is named after it has to find it after a power failure, too.
+        blob.file.get_ref().sync_data()?;
         let digest = blob.hasher.finish();
         temporary.publish_file("blob", &blob_path(&digest))?;
+        self.layout().sync_folder(&format!("blobs/{}", digest.algorithm().name()))?;
         Ok((digest, blob.size))
     }
 }

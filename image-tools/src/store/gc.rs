@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, renameat, unlinkat};
+use rustix::io::Errno;
 
-use super::Store;
+use super::{DAMAGED_INDEX, Store};
 use crate::config::{Config, chain_ids};
 use crate::digest::{Digest, Verified};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::layout::{REF_NAME, blob_path};
-use crate::manifest::{Descriptor, Document, media};
+use crate::manifest::{Descriptor, Document, Index, media};
 use crate::tree;
 
 /// Documents within documents, at most.
@@ -58,7 +59,7 @@ impl Store {
 
     fn collect_alone(&self, partial: bool) -> Result<Collected> {
         self.sweep()?;
-        let reached = self.reach()?;
+        let reached = self.reach(true)?;
         if let Some(problem) = reached.problems.first() {
             // What an unreadable document leads to is not known: better keep all.
             return Err(Error::invalid(format!("{problem}; fsck --repair first")));
@@ -104,13 +105,13 @@ impl Store {
         Ok(found)
     }
 
-    fn reach(&self) -> Result<Reached> {
+    fn reach(&self, alone: bool) -> Result<Reached> {
         let mut reached = Reached::default();
-        for named in self.layout().index()?.manifests {
+        for named in self.index()?.manifests {
             let name = named.annotation(REF_NAME).unwrap_or(named.digest.as_str()).to_owned();
             self.follow(&named, &name, true, 0, &mut reached);
         }
-        for lease in self.leases()? {
+        for lease in self.leases(alone)? {
             reached.layers.extend(lease.layers.iter().map(|key| key.as_str().to_owned()));
             // A name may have moved on meanwhile; then its blobs may be gone, and only a commit would miss them.
             self.follow(&lease.image, &lease.dir.display().to_string(), false, 0, &mut reached);
@@ -184,7 +185,9 @@ impl Store {
         if repair {
             self.lock.exclusive()?;
         }
-        let mut reached = self.reach()?;
+        let lost = if repair { self.replace_damaged_index()? } else { None };
+        let mut reached = self.reach(repair)?;
+        reached.problems.extend(lost);
         for digest in self.blobs()? {
             let Some(file) = self.layout().blob(&digest)? else { continue };
             let size =
@@ -199,7 +202,7 @@ impl Store {
         }
         for name in self.layer_names()? {
             let path = format!("layers/{name}");
-            let record = self.layout().small(&format!("{path}/layer.json"), 4096)?;
+            let record = self.record_in(&name)?;
             if record.is_none() || tree::open_dir(self.layout().dir(), format!("{path}/fs")).is_err() {
                 reached.problems.push(format!("{path}: incomplete"));
                 if repair {
@@ -212,6 +215,22 @@ impl Store {
             self.lock.shared()?;
         }
         Ok(reached.problems)
+    }
+
+    /// Nothing can be said of what an unreadable index named; a person may, by the copy.
+    fn replace_damaged_index(&self) -> Result<Option<String>> {
+        match self.layout().index() {
+            Err(e) if e.kind() == Kind::Invalid => {
+                let root = self.layout().dir();
+                match renameat(root, "index.json", root, DAMAGED_INDEX) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(e) => return Err(e).context("index.json"),
+                }
+                self.layout().set_index(&Index::of(Vec::new()))?;
+                Ok(Some(format!("{e}; kept as {DAMAGED_INDEX}, an empty one is there now")))
+            }
+            other => other.map(|_| None),
+        }
     }
 
     fn forget_broken(&self) -> Result<()> {

@@ -64,11 +64,13 @@ impl Store {
 
     /// What is known of an applied layer.
     pub fn layer_record(&self, key: &Key) -> Result<Option<Record>> {
-        let name = format!("layers/{}/layer.json", key.0);
-        match self.layout().small(&name, 4096)? {
-            Some(text) => json(&text).context(name).map(Some),
-            None => Ok(None),
-        }
+        self.record_in(&key.0)
+    }
+
+    /// An unreadable record is none: the layer is applied again.
+    pub(super) fn record_in(&self, folder: &str) -> Result<Option<Record>> {
+        let text = self.layout().small(&format!("layers/{folder}/layer.json"), 4096)?;
+        Ok(text.and_then(|text| json(&text).ok()))
     }
 
     /// The tree of an applied layer.
@@ -79,9 +81,18 @@ impl Store {
 
     /// Gives a layer that was applied in `temporary`, as `fs`, its name.
     pub fn publish_layer(&self, temporary: Temporary<'_>, key: &Key, record: &Record) -> Result<()> {
-        std::io::Write::write_all(&mut temporary.file("layer.json")?, &to_json(record))?;
+        let mut file = temporary.file("layer.json")?;
+        std::io::Write::write_all(&mut file, &to_json(record))?;
+        // The tree was synced before; what tells that it is whole has to be on the disk before its name, too.
+        file.sync_data()?;
+        rustix::fs::fsync(temporary.dir())?;
         let name = format!("layers/{}", key.0);
-        // Another process may have been faster: the same layer.
+        let lock = super::lock::Lock::open(self.layout().dir(), "locks/layers")?;
+        lock.exclusive()?;
+        // Another process may have been faster: the same layer. What has no record is what is left of one.
+        if self.layer_record(key)?.is_none() {
+            self.remove_layer(&key.0)?;
+        }
         temporary.publish(&name).map(drop)
     }
 

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::layers::Key;
 use crate::digest::Digest;
 use crate::error::{Context, Result};
+use crate::layout::unique;
 use crate::manifest::{Descriptor, json, to_json};
 use crate::tree;
 
@@ -28,10 +30,15 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn is_live(&self) -> bool {
+    /// Whether the mount or the bundle may still be there.
+    pub fn is_live(&self) -> bool {
         match &self.boot {
             Some(boot) => *boot == boot_id(),
-            None => self.dir.join(crate::bundle::record::FILE).exists(),
+            // A folder that can't be looked into now may be there all the same.
+            None => !matches!(
+                rustix::fs::stat(self.dir.join(crate::bundle::record::FILE)),
+                Err(Errno::NOENT | Errno::NOTDIR)
+            ),
         }
     }
 }
@@ -45,7 +52,9 @@ pub fn boot_id() -> String {
 impl Store {
     /// Keeps a lease; one for the same folder is replaced.
     pub fn lease(&self, lease: &Lease) -> Result<()> {
-        self.layout().write(&lease_name(&lease.dir), &to_json(lease))
+        let (root, name) = (self.layout().dir(), format!("tmp/{}", unique()));
+        self.layout().write_unsynced(&name, &to_json(lease))?;
+        rustix::fs::renameat(root, &name, root, lease_name(&lease.dir)).context("lease")
     }
 
     /// Ends the lease of a folder; without one nothing happens.
@@ -65,8 +74,8 @@ impl Store {
         }
     }
 
-    /// All leases that still hold; others are ended.
-    pub fn leases(&self) -> Result<Vec<Lease>> {
+    /// All leases that still hold. Whoever is `alone` in the store ends the others.
+    pub fn leases(&self, alone: bool) -> Result<Vec<Lease>> {
         let mut live = Vec::new();
         let dir = tree::open_dir(self.layout().dir(), "leases")?;
         for (name, _) in tree::names(&dir)? {
@@ -74,7 +83,8 @@ impl Store {
             let Some(text) = self.layout().small(&name, 1 << 20)? else { continue };
             match json::<Lease>(&text) {
                 Ok(lease) if lease.is_live() => live.push(lease),
-                // Half written by a killed command, or over.
+                _ if !alone => {}
+                // Torn by a power failure, or over.
                 _ => match rustix::fs::unlinkat(self.layout().dir(), &name, rustix::fs::AtFlags::empty()) {
                     Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                     Err(e) => return Err(e).context(name),
