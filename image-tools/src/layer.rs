@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod compression;
 pub mod diff;
+pub mod gzip;
 pub mod ids;
 pub mod member;
 pub mod read;

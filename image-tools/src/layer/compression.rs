@@ -3,8 +3,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use flate2::bufread::GzDecoder;
-
+use super::gzip::Gzip;
 use crate::error::{Error, Kind, Result};
 
 /// The largest window that a zstd frame may ask for, as a power of two: 128 MiB, the limit of zstd(1) without `--long`.
@@ -111,18 +110,18 @@ impl<W: Write> Write for Compressor<'_, W> {
 pub enum Decompressed<R: BufRead> {
     /// A bare tar.
     None(R),
-    /// One gzip member after another. None: only to be drained.
-    Gzip(Option<Box<GzDecoder<R>>>),
+    /// gzip members.
+    Gzip(Box<Gzip<R>>),
     /// zstd frames.
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
 
 impl<R: BufRead> Decompressed<R> {
-    /// Looks at the first bytes of `source`.
-    pub fn new(mut source: R) -> Result<Self> {
+    /// Looks at the first bytes of `source`. `check`: nobody compares the result with a digest, so checksums of the compression are looked at.
+    pub fn new(mut source: R, check: bool) -> Result<Self> {
         Ok(match Compression::detect(source.fill_buf()?)? {
             Compression::None => Self::None(source),
-            Compression::Gzip => Self::Gzip(Some(Box::new(GzDecoder::new(source)))),
+            Compression::Gzip => Self::Gzip(Box::new(Gzip::new(source, check))),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
                 decoder.window_log_max(LARGEST_WINDOW)?;
@@ -135,7 +134,7 @@ impl<R: BufRead> Decompressed<R> {
     pub fn source(&self) -> Option<&R> {
         match self {
             Self::None(source) => Some(source),
-            Self::Gzip(decoder) => decoder.as_ref().map(|decoder| decoder.get_ref()),
+            Self::Gzip(gzip) => gzip.source(),
             Self::Zstd(decoder) => Some(decoder.get_ref()),
         }
     }
@@ -144,8 +143,10 @@ impl<R: BufRead> Decompressed<R> {
     pub fn drain(&mut self) -> io::Result<()> {
         let source: &mut dyn Read = match self {
             Self::None(source) => source,
-            Self::Gzip(Some(decoder)) => decoder.get_mut(),
-            Self::Gzip(None) => return Ok(()),
+            Self::Gzip(gzip) => match gzip.source_mut() {
+                Some(source) => source,
+                None => return Ok(()),
+            },
             Self::Zstd(decoder) => decoder.get_mut(),
         };
         io::copy(source, &mut io::sink()).map(drop)
@@ -157,21 +158,7 @@ impl<R: BufRead> Read for Decompressed<R> {
         match self {
             Self::None(source) => source.read(to),
             Self::Zstd(decoder) => decoder.read(to),
-            Self::Gzip(slot) => loop {
-                let Some(decoder) = slot else { return Ok(0) };
-                let n = decoder.read(to)?;
-                if n > 0 || to.is_empty() {
-                    return Ok(n);
-                }
-                // The end of a member: another one, or bytes that only the digest is about.
-                let mut source = slot.take().expect("matched above").into_inner();
-                // A buffer may end after the first byte of a member.
-                if matches!(source.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]) {
-                    *slot = Some(Box::new(GzDecoder::new(source)));
-                } else {
-                    io::copy(&mut source, &mut io::sink())?;
-                }
-            },
+            Self::Gzip(gzip) => gzip.read(to),
         }
     }
 }
@@ -188,7 +175,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
         let mut out = Vec::new();
-        let mut reader = Decompressed::new(bytes).map_err(|e| e.to_string())?;
+        let mut reader = Decompressed::new(bytes, true).map_err(|e| e.to_string())?;
         reader.read_to_end(&mut out).map_err(|e| e.to_string()).map(|_| out)
     }
 
@@ -216,7 +203,8 @@ mod tests {
         let bytes = [compressed(Compression::Gzip, b"one "), compressed(Compression::Gzip, b"two")].concat();
         for capacity in 4..bytes.len() {
             let mut out = Vec::new();
-            let mut reader = Decompressed::new(io::BufReader::with_capacity(capacity, &bytes[..])).unwrap();
+            let mut reader =
+                Decompressed::new(io::BufReader::with_capacity(capacity, &bytes[..]), true).unwrap();
             reader.read_to_end(&mut out).unwrap();
             assert_eq!(out, b"one two", "{capacity}");
         }

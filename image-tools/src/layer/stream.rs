@@ -45,7 +45,7 @@ pub fn limit(blob: u64, given: Option<u64>) -> u64 {
 
 /// Copies an archive of unknown size, which may grow as much: against bombs, too.
 pub fn copy_limited(compressed: impl Read, to: &mut impl io::Write) -> Result<()> {
-    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, Counted(compressed, 0)))?;
+    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, Counted(compressed, 0)), true)?;
     let mut buffer = vec![0; CHUNK];
     let mut written = 0u64;
     loop {
@@ -130,7 +130,7 @@ fn decompress(
     let filled = fill(&mut source, &mut begin)?;
     begin.truncate(filled);
     let whole = BufReader::with_capacity(INPUT, io::Cursor::new(begin).chain(source));
-    let mut archive = Decompressed::new(whole).map_err(io::Error::from)?;
+    let mut archive = Decompressed::new(whole, false).map_err(io::Error::from)?;
     loop {
         let mut chunk = recycled.try_recv().unwrap_or_default();
         chunk.resize(CHUNK, 0);

@@ -45,7 +45,7 @@ fn make(
     } else {
         let file = if from == Path::new("-") { File::open("/dev/stdin") } else { File::open(from) };
         let file = BufReader::with_capacity(256 << 10, file.with_context(|| shown.clone())?);
-        Decompressed::new(file)
+        Decompressed::new(file, true)
             .and_then(|mut archive| derive::layer_of_archive(&store, making.compression, &mut archive))
     };
     let layer = layer.with_context(|| shown.clone())?;

@@ -51,7 +51,11 @@ pub fn umount(common: &Common, dir: &Path, delete: bool) -> Result<()> {
 /// Whether a folder is a bundle. The store's word comes first: a mounted image may have a file of the record's name, too.
 pub(super) fn is_bundle(store: &Store, dir: &Path) -> Result<bool> {
     match store.lease_of(dir)? {
-        Some(lease) if lease.boot.is_none() => Ok(true),
+        // Its record goes last when it is deleted; another folder may stand there since somebody else removed it.
+        Some(lease) if lease.boot.is_none() => {
+            let is_empty = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+            Ok(dir.join(FILE).exists() || is_empty)
+        }
         Some(lease) if lease.is_live() => Ok(false),
         _ => Ok(dir.join(FILE).exists() && !is_mounted(dir)?),
     }
