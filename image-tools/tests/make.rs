@@ -164,3 +164,27 @@ fn nobody_elses_folder_is_unpacked_into() {
     assert!(said.code == Some(1) && said.stderr.contains("somebody else's"), "{said:?}");
     assert!(!place.path("out").exists());
 }
+
+#[test]
+fn a_bundle_is_exported_mounted_or_not_and_with_the_images_owners() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let bundle = place.path("bundle");
+    let word = bundle.to_string_lossy().into_owned();
+    place.succeeds(&["bundle", "base", &word, "--", "x"]);
+    fs::write(bundle.join("rootfs/new"), "new").expect("written");
+    fs::remove_file(bundle.join("rootfs/a/old")).expect("removed");
+    let mounted = names(&place, &word);
+    place.succeeds(&["umount", &word]);
+    assert_eq!(names(&place, &word), mounted);
+    assert!(mounted.iter().any(|n| n == "new") && !mounted.iter().any(|n| n == "a/old"), "{mounted:?}");
+    place.succeeds(&["umount", "--delete", &word]);
+    let flat = place.path("flat").to_string_lossy().into_owned();
+    let maps = ["--uid-map", "0:100000:65536", "--gid-map", "0:100000:65536"];
+    place.succeeds(&[&["unpack", "base", &flat][..], &maps].concat());
+    names(&place, &flat);
+    let tar = fs::read(place.path("tree.tar")).expect("an archive");
+    for entry in tar::Archive::new(&tar[..]).entries().expect("entries") {
+        assert_eq!(entry.expect("an entry").header().uid().expect("an owner"), 0);
+    }
+}

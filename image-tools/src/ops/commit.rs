@@ -78,6 +78,7 @@ fn mask(base: &Image, options: &Options) -> Vec<Vec<u8>> {
     given.chain(RUNTIMES.map(<[u8]>::to_vec)).filter(|path| !path.is_empty()).collect()
 }
 
-fn inside(ids: &Ids) -> (impl Fn(u32) -> Option<u32> + '_, impl Fn(u32) -> Option<u32> + '_) {
+/// From ids on the disk to the image's.
+pub(super) fn inside(ids: &Ids) -> (impl Fn(u32) -> Option<u32> + '_, impl Fn(u32) -> Option<u32> + '_) {
     (|id| ids.users.inside(id).ok(), |id| ids.groups.inside(id).ok())
 }
