@@ -1,6 +1,5 @@
 //! One image: the documents that a reference leads to, read from wherever they are, and checked against each other.
 
-use std::fs::File;
 use std::io::Read;
 
 use crate::config::{Config, chain_ids};
@@ -19,10 +18,6 @@ pub trait Source: Sync {
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
     /// A blob's bytes from `offset` on; whoever reads them checks them.
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
-    /// The same as a whole file of this machine's, where it is one.
-    fn file(&self, _: &Descriptor) -> Result<Option<File>> {
-        Ok(None)
-    }
 }
 
 impl<S: Source + ?Sized> Source for &S {
@@ -32,10 +27,6 @@ impl<S: Source + ?Sized> Source for &S {
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         (**self).blob(descriptor, offset)
-    }
-
-    fn file(&self, descriptor: &Descriptor) -> Result<Option<File>> {
-        (**self).file(descriptor)
     }
 }
 
@@ -50,10 +41,6 @@ impl Source for Layout {
         let mut file = Layout::blob(self, &descriptor.digest)?.ok_or_else(missing)?;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset))?;
         Ok(Box::new(file))
-    }
-
-    fn file(&self, descriptor: &Descriptor) -> Result<Option<File>> {
-        Layout::blob(self, &descriptor.digest)
     }
 }
 

@@ -3,13 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
-
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
 use super::Store;
 use super::lock::Lock;
@@ -69,9 +66,6 @@ impl<'a> Arrival<'a> {
         if let Some(file) = self.store.blob(self.descriptor)? {
             return self.is_there(file, advance);
         }
-        if self.share(source, advance)? {
-            return Ok(());
-        }
         let partial = format!("partial/{name}");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
@@ -91,27 +85,6 @@ impl<'a> Arrival<'a> {
         let root = self.store.layout().dir();
         renameat(root, &partial, root, blob_path(digest))?;
         Ok(())
-    }
-
-    /// Gives a file of the caller's own one more name, the store's, instead of copying it: git does so with a repository on the same disk.
-    /// Nobody else may write to it; and like every blob it is hashed again whenever it is read. False: it has to be copied.
-    fn share(&self, source: &dyn Source, advance: &dyn Fn(u64)) -> Result<bool> {
-        let Some(file) = source.file(self.descriptor)? else { return Ok(false) };
-        let (theirs, ours) = (rustix::fs::fstat(&file)?, rustix::fs::fstat(self.store.layout().dir())?);
-        let is_the_callers =
-            theirs.st_uid == rustix::process::geteuid().as_raw() && theirs.st_mode & 0o022 == 0;
-        if !is_the_callers || theirs.st_dev != ours.st_dev || theirs.st_size as u64 != self.descriptor.size {
-            return Ok(false);
-        }
-        let file = Arc::new(file);
-        self.receive(source, &file, advance)?;
-        self.store.make_blob_dir(&self.descriptor.digest)?;
-        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let (root, blob) = (self.store.layout().dir(), blob_path(&self.descriptor.digest));
-        match linkat(CWD, open, root, blob, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) | Err(Errno::EXIST) => Ok(true),
-            Err(e) => Err(e.into()),
-        }
     }
 
     fn is_there(&self, file: File, advance: &dyn Fn(u64)) -> Result<()> {

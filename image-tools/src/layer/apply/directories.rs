@@ -163,9 +163,11 @@ impl<'a> Directories<'a> {
     }
 
     /// Keeps a directory open under its path. The time that it has before anybody writes to it stays, unless the layer says another.
-    pub fn keep(&mut self, path: &[u8], dir: Dir) -> Result<Rc<Dir>> {
+    pub fn keep(&mut self, path: &[u8], mut dir: Dir) -> Result<Rc<Dir>> {
         if self.paths.len() >= OPEN || self.open.len() > OPEN {
             self.close()?;
+            // It may have been one of those whose time is set only now.
+            dir = Dir::new(dir.fd)?;
         }
         let (ino, mtime, inherits) = (dir.ino, dir.mtime, dir.inherits());
         let (kept, _) = self.open.entry(ino).or_insert_with(|| (Rc::new(dir), mtime));
