@@ -160,7 +160,7 @@ impl Layout {
     fn write_file(&self, name: &str, bytes: &[u8], durable: bool) -> Result<()> {
         let place = || self.path.join(name).display().to_string();
         let temporary = format!("{name}.{}", unique());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let mut file = File::from(openat(&self.dir, &temporary, flags, mode).with_context(place)?);
         let written = std::io::Write::write_all(&mut file, bytes)

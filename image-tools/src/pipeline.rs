@@ -2,7 +2,6 @@
 //! the next. A fetching thread only ever waits for its source, so a slow tree never holds a lock that another command waits for.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,13 +71,7 @@ impl<'a> Transfer<'a> {
     /// Brings the blobs alone.
     pub fn blobs_into_store(&self) -> Result<()> {
         let descriptors = distinct(&self.image.manifest.layers);
-        in_parallel(self.jobs, &descriptors, |descriptor| {
-            let task = self.progress.blob(&descriptor.digest, descriptor.size);
-            let arrival = Arrival::new(self.store, descriptor);
-            arrival.fetch(self.source, &|n| task.advance(n))?;
-            task.done("fetched");
-            Ok(())
-        })?;
+        in_parallel(self.jobs, &descriptors, |descriptor| self.fetch(descriptor))?;
         self.keep_documents()
     }
 
@@ -166,7 +159,7 @@ impl<'a> Transfer<'a> {
         // A layer may be applied already and its blob gone; then the image is not whole yet.
         for layer in layers.iter().filter(|l| keys[l.index].is_some()) {
             if self.store.blob(layer.descriptor)?.is_none() {
-                self.fetch_only(layer)?;
+                self.fetch(layer.descriptor)?;
             }
         }
         let mut made = made.into_inner().expect("no thread panics with it");
@@ -202,9 +195,10 @@ impl<'a> Transfer<'a> {
         Ok(keys.into_iter().flatten().collect())
     }
 
-    fn fetch_only(&self, layer: &Layer<'_>) -> Result<()> {
-        let task = self.progress.blob(&layer.descriptor.digest, layer.descriptor.size);
-        let arrival = Arrival::new(self.store, layer.descriptor);
+    /// Brings one blob.
+    fn fetch(&self, descriptor: &Descriptor) -> Result<()> {
+        let task = self.progress.blob(&descriptor.digest, descriptor.size);
+        let arrival = Arrival::new(self.store, descriptor);
         arrival.fetch(self.source, &|n| task.advance(n))?;
         task.done("fetched");
         Ok(())
@@ -278,18 +272,9 @@ impl<'a> Transfer<'a> {
     ) -> Result<(Applied, u64)> {
         let place = || format!("layer {} ({})", layer.index + 1, layer.descriptor.digest.short());
         let mut warn = |text: String| self.progress.warn(&format!("{}: {text}", place()));
-        let (applied, mut archive) = apply(archive, root, options, &mut warn).with_context(place)?;
-        if !applied.needs_parents {
-            // What follows the archive's end belongs to its digest.
-            while !archive.fill_buf()?.is_empty() {
-                let n = archive.fill_buf()?.len();
-                archive.consume(n);
-            }
-        }
-        let size = archive.taken();
-        if !applied.needs_parents {
-            archive.finish().with_context(place)?;
-        }
+        let (applied, archive) = apply(archive, root, options, &mut warn).with_context(place)?;
+        // One that needs its parents was left in the middle, and is read again on them.
+        let size = if applied.needs_parents { 0 } else { archive.finish().with_context(place)? };
         Ok((applied, size))
     }
 }

@@ -19,7 +19,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -239,19 +239,9 @@ impl Store {
         Some(Image::read(&self.layout, descriptor, &Platform::here()).ok()?.id().clone())
     }
 
-    /// The image that a word leads to.
-    pub fn image(&self, word: &str, platform: &Platform) -> Result<Image> {
-        let descriptor = self.find(word)?;
-        Image::read(&self.layout, &descriptor, platform).with_context(|| word.to_owned())
-    }
-
     /// Everything of the store's file system that was written is on its disk.
     pub fn sync(&self) -> Result<()> {
         rustix::fs::syncfs(self.layout.dir()).context("sync the store")
-    }
-
-    fn path_of(&self, below: &str) -> PathBuf {
-        self.path().join(below)
     }
 }
 
@@ -266,11 +256,6 @@ impl Temporary<'_> {
     /// The directory.
     pub fn dir(&self) -> &OwnedFd {
         &self.dir
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> PathBuf {
-        self.store.path_of(&self.name.to_string_lossy())
     }
 
     /// Makes a directory in it and opens it: a tree's root as it is without an entry in any layer, 0755 and of 1970.

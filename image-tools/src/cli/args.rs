@@ -11,9 +11,12 @@ use crate::error::Result;
 use crate::layer::ids::{Ids, Map};
 use crate::platform::Platform;
 
+/// What can stand for an image, below the list of commands.
+const IMAGES: &str = "An IMAGE is a name, digest or ID in the store, oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].";
+
 /// Layered OCI and Docker images into bundles, and changes back into images.
 #[derive(Debug, Parser)]
-#[command(name = "pintle-image", version, disable_help_subcommand = true)]
+#[command(name = "pintle-image", version, disable_help_subcommand = true, after_help = IMAGES)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -49,7 +52,6 @@ pub(super) struct Global {
     pub squash_owners: bool,
 }
 
-/// An IMAGE is a name or digest in the store, oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Fetch images from their registries

@@ -161,15 +161,11 @@ fn fill(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Uncompressed {
-    /// Reads the rest, which belongs to the digest too, and compares.
-    pub fn finish(mut self) -> Result<()> {
+    /// Reads the rest, which belongs to the digest too, and compares; gives the archive's size, in bytes.
+    pub fn finish(mut self) -> Result<u64> {
         io::copy(&mut self, &mut io::sink())?;
-        self.expect.expect(&self.hasher.finish()).context("uncompressed")
-    }
-
-    /// What came so far, in bytes.
-    pub fn taken(&self) -> u64 {
-        self.taken
+        self.expect.expect(&self.hasher.finish()).context("uncompressed")?;
+        Ok(self.taken)
     }
 
     fn next(&mut self) -> io::Result<()> {
@@ -227,7 +223,7 @@ mod tests {
             let mut stream = spawn(scope, bytes, expect, limit);
             let mut out = Vec::new();
             stream.read_to_end(&mut out).map_err(|e| e.to_string())?;
-            stream.finish().map_err(|e| e.to_string()).map(|()| out)
+            stream.finish().map_err(|e| e.to_string()).map(|_| out)
         })
     }
 
@@ -264,7 +260,7 @@ mod tests {
                 let mut stream = spawn(scope, Drops(&bytes), &Digest::of(b"text"), None);
                 let mut out = Vec::new();
                 stream.read_to_end(&mut out).unwrap();
-                stream.finish().map(|()| out)
+                stream.finish().map(|_| out)
             });
             assert_eq!(read.unwrap(), b"text", "{form:?}");
         }

@@ -37,6 +37,10 @@ pub fn bundle(common: &Common, from: &Location, dir: &Path, options: &Options) -
         let options = unpack::Options { config: options.config.clone(), ..unpack::Options::default() };
         return unpack::unpack(common, from, dir, &options);
     }
+    super::refused(common, make(common, from, dir, options))
+}
+
+fn make(common: &Common, from: &Location, dir: &Path, options: &Options) -> Result<()> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;

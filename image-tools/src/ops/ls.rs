@@ -41,6 +41,7 @@ pub fn ls(common: &Common) -> Result<Vec<Line>> {
             Ok(reference) if name.contains('/') => reference.familiar(),
             _ => name.to_owned(),
         };
+        // What is no image for this platform, or is damaged, is listed all the same.
         let image = Image::read(store.layout(), &named, &common.platform).ok();
         let applied = match &image {
             Some(image) => is_applied(&store, image, common.squash)?,

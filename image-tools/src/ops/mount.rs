@@ -21,6 +21,10 @@ pub fn mount(common: &Common, from: &Location, dir: &Path) -> Result<()> {
         let text = "mount: an ordinary user's mount would be seen by nobody else: use unpack, or bundle";
         return Err(Error::unsupported(text));
     }
+    super::refused(common, make(common, from, dir))
+}
+
+fn make(common: &Common, from: &Location, dir: &Path) -> Result<()> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (keys, trees) = layers(common, &store, &found)?;

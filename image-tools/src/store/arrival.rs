@@ -142,9 +142,6 @@ impl<'a> Arrival<'a> {
                 take(&buffer[..n], position);
             }
         }
-        if position > size {
-            return Err(Error::invalid(format!("longer than the {size} bytes of its descriptor")));
-        }
         if position < size {
             // The source says that this is all: no attempt will bring more.
             return Err(Error::invalid(format!("ends after {position} of {size} bytes")));
