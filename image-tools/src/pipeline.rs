@@ -2,6 +2,7 @@
 //! the next. A fetching thread only ever waits for its source, so a slow tree never holds a lock that another command waits for.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use crate::layer::ids::Ids;
 use crate::layer::stream::{self, Uncompressed};
 use crate::manifest::Descriptor;
 use crate::overlay;
-use crate::progress::{Progress, Task};
+use crate::progress::Progress;
 use crate::store::arrival::Arrival;
 use crate::store::layers::{Key, Record};
 use crate::store::{Store, Temporary};
@@ -57,10 +58,6 @@ impl<'a> Transfer<'a> {
             .collect()
     }
 
-    fn limit(&self, layer: &Layer<'_>) -> u64 {
-        stream::limit(layer.descriptor.size, self.limit)
-    }
-
     /// Brings all layers into the store, as blobs and applied, and the documents last: then the image is whole.
     pub fn into_store(&self) -> Result<Vec<Key>> {
         let keys = self.apply_layers()?;
@@ -80,62 +77,33 @@ impl<'a> Transfer<'a> {
         self.store.keep(&self.image.descriptor.digest, &self.image.manifest_bytes)
     }
 
-    /// Applies all layers to one tree, in their order; what is fetched and decompressed runs ahead.
-    pub fn unpack(&self, root: BorrowedFd<'_>, ids: &Ids) -> Result<()> {
+    /// Applies all layers to the tree `root` in `folder`: the lowest right there, the others beside it, each in a folder of its own,
+    /// from where they are moved onto it in their order. A layer that refers to what is below is applied once more, on that.
+    pub fn unpack(&self, folder: BorrowedFd<'_>, root: BorrowedFd<'_>, ids: &Ids) -> Result<()> {
         let layers = self.layers();
-        let descriptors = distinct(&self.image.manifest.layers);
-        let arrivals: BTreeMap<&Digest, Arrival<'_>> =
-            descriptors.iter().map(|d| (&d.digest, Arrival::new(self.store, d))).collect();
-        let tasks: BTreeMap<&Digest, Task<'_>> =
-            descriptors.iter().map(|d| (&d.digest, self.progress.blob(&d.digest, d.size))).collect();
-        let next = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            for _ in 0..self.jobs.min(descriptors.len()) {
-                scope.spawn(|| {
-                    while let Some(descriptor) = descriptors.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let task = &tasks[&descriptor.digest];
-                        // Its reader tells of an error.
-                        if arrivals[&descriptor.digest].fetch(self.source, &|n| task.advance(n)).is_err() {
-                            next.store(usize::MAX / 2, Ordering::Relaxed);
-                        }
-                    }
-                    // Nobody else will begin what an error left out.
-                    for arrival in
-                        arrivals.values().filter(|_| next.load(Ordering::Relaxed) >= usize::MAX / 2)
-                    {
-                        arrival.give_up(&elsewhere());
-                    }
-                });
-            }
-            let mut ahead = std::collections::VecDeque::new();
-            let mut coming = layers.iter();
-            let mut result = Ok(());
-            for layer in &layers {
-                while ahead.len() < self.jobs.max(2)
-                    && let Some(layer) = coming.next()
-                {
-                    let source = arrivals[&layer.descriptor.digest].reader();
-                    ahead.push_back(stream::spawn(scope, source, layer.diff_id, self.limit));
-                }
-                let archive = ahead.pop_front().expect("as many as there are layers");
-                let options = Options {
-                    form: Form::Flat,
-                    base: layer.index == 0,
-                    ids: ids.clone(),
-                    squash: self.squash,
-                    limit: self.limit(layer),
-                };
-                result = self.apply_archive(layer, archive, root, &options).map(drop);
-                if let Err(why) = &result {
-                    next.store(usize::MAX / 2, Ordering::Relaxed);
-                    arrivals[&layer.descriptor.digest].give_up(why);
-                    arrivals.values().for_each(|arrival| arrival.give_up(&elsewhere()));
-                    break;
-                }
-                tasks[&layer.descriptor.digest].done("applied");
-            }
-            result
+        let apart = |layer: &Layer<'_>| format!("layer-{}", layer.index);
+        let applied: Mutex<BTreeMap<usize, Applied>> = Mutex::default();
+        self.for_each(layers.iter(), |layer, arrival| {
+            let one = if layer.index == 0 {
+                self.apply_one(layer, arrival, root, &self.options(layer, Form::Flat, ids))?
+            } else {
+                let tree = tree::make_root(folder, apart(layer))?;
+                self.apply_one(layer, arrival, tree.as_fd(), &self.options(layer, Form::Apart, ids))?
+            };
+            applied.lock().expect("no thread panics with it").insert(layer.index, one.0);
+            Ok(())
         })?;
+        let applied = applied.into_inner().expect("no thread panics with it");
+        for layer in layers.iter().skip(1) {
+            let (one, name) = (&applied[&layer.index], apart(layer));
+            if one.needs_parents {
+                let arrival = Arrival::new(self.store, layer.descriptor);
+                self.apply_one(layer, &arrival, root, &self.options(layer, Form::Flat, ids))?;
+            } else {
+                apply::graft(tree::open_dir(folder, &name)?.as_fd(), one, root)?;
+            }
+            tree::remove(folder, &CString::new(name).expect("no NUL in it"))?;
+        }
         self.keep_documents()
     }
 
@@ -147,12 +115,10 @@ impl<'a> Transfer<'a> {
         for layer in &layers {
             keys.push(self.store.applied(layer.diff_id, &layer.chain_id, self.squash)?);
         }
-        let mut missing: Vec<&Layer<'_>> = layers.iter().filter(|l| keys[l.index].is_none()).collect();
-        // The largest first: it decides when all are done.
-        missing.sort_by_key(|l| std::cmp::Reverse(l.descriptor.size));
+        let missing = layers.iter().filter(|l| keys[l.index].is_none());
         let made: Mutex<BTreeMap<usize, Made<'_>>> = Mutex::default();
-        in_parallel(self.jobs, &missing, |layer| {
-            let layer_made = self.make(layer)?;
+        self.for_each(missing, |layer, arrival| {
+            let layer_made = self.make(layer, arrival)?;
             made.lock().expect("no thread panics with it").insert(layer.index, layer_made);
             Ok(())
         })?;
@@ -195,6 +161,23 @@ impl<'a> Transfer<'a> {
         Ok(keys.into_iter().flatten().collect())
     }
 
+    /// Does `work` for these layers, some at a time, the largest first: it decides when all are done. After an error the others are
+    /// given up.
+    fn for_each<'l>(
+        &self,
+        layers: impl Iterator<Item = &'l Layer<'a>>,
+        work: impl Fn(&Layer<'a>, &Arrival<'_>) -> Result<()> + Sync,
+    ) -> Result<()>
+    where
+        'a: 'l,
+    {
+        let mut each: Vec<_> = layers.map(|l| (l, Arrival::new(self.store, l.descriptor))).collect();
+        each.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.descriptor.size));
+        let given_up = Error::other("given up, because something else failed");
+        let stop = || each.iter().for_each(|(_, arrival)| arrival.give_up(&given_up));
+        in_parallel_until(self.jobs, &each, |(layer, arrival)| work(layer, arrival), stop)
+    }
+
     /// Brings one blob.
     fn fetch(&self, descriptor: &Descriptor) -> Result<()> {
         let task = self.progress.blob(&descriptor.digest, descriptor.size);
@@ -205,11 +188,11 @@ impl<'a> Transfer<'a> {
     }
 
     /// Applies one layer alone.
-    fn make(&self, layer: &Layer<'_>) -> Result<Made<'a>> {
+    fn make(&self, layer: &Layer<'_>, arrival: &Arrival<'_>) -> Result<Made<'a>> {
         let temporary = self.store.temporary()?;
         let tree = temporary.make("fs")?;
-        let options = self.overlay_options(layer, Form::Overlay);
-        let (applied, size) = self.apply_one(layer, tree.as_fd(), &options)?;
+        let options = self.options(layer, Form::Overlay, &Ids::default());
+        let (applied, size) = self.apply_one(layer, arrival, tree.as_fd(), &options)?;
         Ok(Made { temporary, record: record(layer, &applied, size), applied })
     }
 
@@ -223,28 +206,29 @@ impl<'a> Transfer<'a> {
         }
         let top = overlay::Upper { upper: upper.as_fd(), work: work.as_fd(), volatile: false };
         let mount = overlay::stack(below, Some(&top))?;
-        let options = self.overlay_options(layer, Form::Flat);
-        let (mut applied, size) = self.apply_one(layer, mount.as_fd(), &options)?;
+        let options = self.options(layer, Form::Flat, &Ids::default());
+        let arrival = Arrival::new(self.store, layer.descriptor);
+        let (mut applied, size) = self.apply_one(layer, &arrival, mount.as_fd(), &options)?;
         applied.refers = true;
         drop(mount);
         temporary.remove("work")?;
         Ok(Made { temporary, record: record(layer, &applied, size), applied })
     }
 
-    fn overlay_options(&self, layer: &Layer<'_>, form: Form) -> Options {
-        let (base, limit) = (layer.index == 0, self.limit(layer));
-        Options { form, base, ids: Ids::default(), squash: self.squash, limit }
+    fn options(&self, layer: &Layer<'_>, form: Form, ids: &Ids) -> Options {
+        let limit = stream::limit(layer.descriptor.size, self.limit);
+        Options { form, base: layer.index == 0, ids: ids.clone(), squash: self.squash, limit }
     }
 
     /// Fetches, decompresses and applies one layer: three threads.
     fn apply_one(
         &self,
         layer: &Layer<'_>,
+        arrival: &Arrival<'_>,
         root: BorrowedFd<'_>,
         options: &Options,
     ) -> Result<(Applied, u64)> {
         let task = self.progress.blob(&layer.descriptor.digest, layer.descriptor.size);
-        let arrival = Arrival::new(self.store, layer.descriptor);
         let result = thread::scope(|scope| {
             // Its reader tells of an error.
             let fetched = scope.spawn(|| arrival.fetch(self.source, &|n| task.advance(n)));
@@ -290,11 +274,6 @@ fn record(layer: &Layer<'_>, applied: &Applied, size: u64) -> Record {
     Record { diff_id: layer.diff_id.clone(), size, members: applied.members }
 }
 
-/// Why a layer is given up that nothing is wrong with.
-fn elsewhere() -> Error {
-    Error::other("given up, because something else failed")
-}
-
 /// Each blob once: images may have the same layer twice.
 fn distinct(descriptors: &[Descriptor]) -> Vec<&Descriptor> {
     let mut found: Vec<&Descriptor> = Vec::new();
@@ -312,6 +291,16 @@ pub(crate) fn in_parallel<T: Sync>(
     items: &[T],
     work: impl Fn(&T) -> Result<()> + Sync,
 ) -> Result<()> {
+    in_parallel_until(jobs, items, work, || {})
+}
+
+/// The same; `stop` ends what is under way after an error.
+fn in_parallel_until<T: Sync>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<()> + Sync,
+    stop: impl Fn() + Sync,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::default();
     thread::scope(|scope| {
@@ -321,6 +310,7 @@ pub(crate) fn in_parallel<T: Sync>(
                     if let Err(e) = work(item) {
                         next.store(usize::MAX / 2, Ordering::Relaxed);
                         failed.lock().expect("no thread panics with it").get_or_insert(e);
+                        stop();
                     }
                 }
             });

@@ -76,9 +76,14 @@ fn is_overlays(name: &[u8]) -> bool {
 
 /// Gives a directory the owner, mode, attributes and time of another one; what belongs to overlayfs stays where it is.
 pub fn copy_root(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    copy_attributes(from, to, |name| !is_overlays(name))
+}
+
+/// The same with those extended attributes that are `wanted`; others that `to` has stay.
+pub fn copy_attributes(from: impl AsFd, to: impl AsFd, wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
     let stat = fstat(&from)?;
     fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    for name in xattr_names(&from)?.into_iter().filter(|name| !is_overlays(name)) {
+    for name in xattr_names(&from)?.into_iter().filter(|name| wanted(name)) {
         let mut value = vec![0; 1 << 16];
         let size = fgetxattr(&from, &name[..], &mut value[..])?;
         match fsetxattr(&to, &name[..], &value[..size], XattrFlags::empty()) {

@@ -257,6 +257,14 @@ fn a_whiteout_may_have_any_type() {
 }
 
 #[test]
+fn a_layer_may_hide_more_than_is_remembered() {
+    let name = |n| format!("some-file-with-a-name-of-some-length-{n}");
+    let files: Vec<Member> = (0..15_000).map(|n| file(name(n), "")).collect();
+    let hides: Vec<Member> = (1..15_000).map(|n| white(&name(n))).collect();
+    paths(&[files, hides], &[&name(0)]);
+}
+
+#[test]
 fn a_whiteout_under_what_is_no_directory_is_ignored() {
     // As umoci 0.4.7 writes it.
     check(&[lower(), vec![dir("d"), file("d/sub", "now a file"), white("d/sub/c")]]);

@@ -1,10 +1,11 @@
 //! Applies a layer to a tree (image-spec layer.md, "Applying Changesets"). The tree is either flat, with the layers below already
-//! in it, or the layer's own directory for overlayfs, where what it hides is written in overlayfs's words.
+//! in it, or the layer's own: for overlayfs, where what it hides is written in overlayfs's words, or to become part of a flat one.
 //!
 //! The archive is hostile. Every path is resolved inside the root (openat2 RESOLVE_IN_ROOT), its last part is created and never
 //! followed, and what is set on an entry is set through the descriptor that created it.
 
 mod directories;
+mod graft;
 mod metadata;
 mod whiteout;
 
@@ -20,6 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use self::directories::{Dir, Directories};
+pub use self::graft::graft;
 use self::metadata::Attributes;
 use self::whiteout::{Below, Mark, Touched};
 use super::ids::Ids;
@@ -31,6 +33,8 @@ use crate::tree;
 
 /// The most members of a layer.
 const MOST_MEMBERS: u64 = 10_000_000;
+/// What a layer applied apart may remember to hide, in bytes; one with more is applied on its parents.
+const MOST_HIDDEN: usize = 1 << 20;
 /// Zeros in blocks of this size, in bytes, become holes.
 const HOLE: usize = 64 << 10;
 
@@ -41,6 +45,8 @@ pub enum Form {
     Flat,
     /// This layer alone, to be stacked by overlayfs.
     Overlay,
+    /// This layer alone, to become part of a flat tree: see [`graft`].
+    Apart,
 }
 
 /// How to apply.
@@ -65,11 +71,24 @@ pub struct Applied {
     pub members: u64,
     /// Overlay: the whiteouts written, as paths; those that hide nothing are to be removed, see [`settle`].
     pub whiteouts: Vec<Vec<u8>>,
-    /// Overlay: the layer says something about a tree that only its parents have: a file in a directory without an entry, a hard
+    /// Apart: what the layer hides of those below.
+    hidden: Vec<Hidden>,
+    /// There was an entry for the root.
+    told_root: bool,
+    /// Not flat: the layer says something about a tree that only its parents have: a file in a directory without an entry, a hard
     /// link to a file below. It has to be applied on them.
     pub needs_parents: bool,
     /// The result depends on what is below, or on there being nothing: another image with this layer needs one of its own.
     pub refers: bool,
+}
+
+/// What a layer hides of those below it.
+#[derive(Debug)]
+struct Hidden {
+    /// The directory that it lies in.
+    dir: Vec<u8>,
+    /// None: all that is in it.
+    name: Option<Vec<u8>>,
 }
 
 /// Applies the members of an archive to the tree `root`. `warn` hears what could not be done and is no error. After an error the tree
@@ -89,8 +108,8 @@ pub fn apply<R: BufRead>(
         attributes: Attributes::new(options, warn),
         applied: Applied::default(),
         late: Vec::new(),
-        told_root: false,
         pseudo_links: false,
+        hidden_bytes: 0,
     };
     while let Some(member) = members.next()? {
         applier.applied.members += 1;
@@ -137,10 +156,10 @@ struct Applier<'a> {
     applied: Applied,
     /// Hard links whose target was not there yet.
     late: Vec<(Vec<u8>, Vec<u8>)>,
-    /// There was an entry for the root.
-    told_root: bool,
     /// aufs's folder of targets of hard links is there, until the end.
     pseudo_links: bool,
+    /// What [`Applied::hidden`] takes, in bytes.
+    hidden_bytes: usize,
 }
 
 impl Applier<'_> {
@@ -181,7 +200,7 @@ impl Applier<'_> {
                 self.node(&place, member, FileType::BlockDevice, makedev(*major, *minor))?;
             }
         }
-        if !self.options.base {
+        if !self.options.base && self.options.form != Form::Apart {
             self.touched.add(dir.ino, name);
         }
         Ok(())
@@ -191,13 +210,18 @@ impl Applier<'_> {
         self.options.form == Form::Overlay
     }
 
+    /// What is below is not there to be looked at.
+    fn lacks_parents(&self) -> bool {
+        self.options.form != Form::Flat && !self.options.base
+    }
+
     /// The root may get other attributes and nothing else: never another type (CVE-2021-29136).
     fn root(&mut self, member: &Member) -> Result<()> {
         if member.kind != Kind::Directory {
             return Err(Error::invalid("the root is a directory and can't be anything else"));
         }
         let dir = self.dirs.root();
-        self.told_root = true;
+        self.applied.told_root = true;
         self.attributes.directory(&dir.fd, member, true)?;
         dir.look()?;
         self.dirs.set_time(&dir, member.mtime);
@@ -209,7 +233,7 @@ impl Applier<'_> {
         if let Some(dir) = self.dirs.open(path)? {
             return Ok(Some(dir));
         }
-        if self.overlay() && !self.options.base {
+        if self.lacks_parents() {
             self.applied.needs_parents = true;
             return Ok(None);
         }
@@ -223,6 +247,11 @@ impl Applier<'_> {
         }
         self.applied.refers = true;
         if self.options.base {
+            return Ok(());
+        }
+        if self.options.form == Form::Apart {
+            let name = if let Mark::Hide(name) = mark { Some(name.as_slice()) } else { None };
+            self.hide_later(parent, name);
             return Ok(());
         }
         let dir = match (self.dirs.open_strict(parent)?, self.overlay()) {
@@ -257,6 +286,12 @@ impl Applier<'_> {
         Ok(())
     }
 
+    fn hide_later(&mut self, dir: &[u8], name: Option<&[u8]>) {
+        self.hidden_bytes += dir.len() + name.map_or(0, <[u8]>::len) + size_of::<Hidden>();
+        self.applied.needs_parents |= self.hidden_bytes > MOST_HIDDEN;
+        self.applied.hidden.push(Hidden { dir: dir.to_vec(), name: name.map(<[u8]>::to_vec) });
+    }
+
     fn directory(&mut self, at: &Place<'_>, member: &Member) -> Result<()> {
         let mut had = false;
         let made = match mkdirat(&at.dir.fd, at.name, Mode::RWXU) {
@@ -268,10 +303,19 @@ impl Applier<'_> {
                 self.applied.refers = true;
                 self.clear(at)?;
                 mkdirat(&at.dir.fd, at.name, Mode::RWXU)?;
-                if self.overlay() && !self.options.base {
-                    // What it replaces, a whiteout or a file, hid what is below: the directory must not show that again.
-                    let dir = Dir::new(tree::open_dir(&at.dir.fd, at.name)?)?;
-                    whiteout::make_opaque(&dir)?;
+                // What it replaces, a whiteout or a file, hid what is below: the directory must not show that again.
+                match self.options.form {
+                    Form::Overlay if !self.options.base => {
+                        let dir = Dir::new(tree::open_dir(&at.dir.fd, at.name)?)?;
+                        whiteout::make_opaque(&dir)?;
+                    }
+                    Form::Apart => {
+                        let (parent, name) = split(at.path).expect("not the root");
+                        // Below, a link of the layer's own leads to nothing.
+                        self.applied.needs_parents |= self.dirs.open_strict(parent)?.is_none();
+                        self.hide_later(parent, Some(name));
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
@@ -349,13 +393,12 @@ impl Applier<'_> {
         if self.link(at, target)? {
             return Ok(());
         }
-        match self.options {
-            Options { form: Form::Overlay, base: false, .. } => self.applied.needs_parents = true,
-            _ => {
-                // Above another layer it would be a link to what is there.
-                self.applied.refers = true;
-                self.late.push((at.path.to_vec(), target.to_vec()));
-            }
+        if self.lacks_parents() {
+            self.applied.needs_parents = true;
+        } else {
+            // Above another layer it would be a link to what is there.
+            self.applied.refers = true;
+            self.late.push((at.path.to_vec(), target.to_vec()));
         }
         Ok(())
     }
@@ -433,7 +476,7 @@ impl Applier<'_> {
             tree::remove(self.root, whiteout::PSEUDO_LINKS_C)?;
             self.dirs.forget();
         }
-        match (self.told_root, self.options) {
+        match (self.applied.told_root, self.options) {
             (false, Options { form: Form::Overlay, .. }) => overlay::mark_implied_root(self.root)?,
             (false, Options { base: true, .. }) => {
                 self.dirs.own_root().context("the root, which has no entry")?

@@ -42,7 +42,8 @@ fn make(common: &Common, from: &Location, place: &Place, options: &Options) -> R
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
     let (target, root) = place.begin(options.rootfs_only)?;
-    common.transfer(&store, found.source.as_ref(), &found.image).unpack(root.as_fd(), &options.ids)?;
+    let transfer = common.transfer(&store, found.source.as_ref(), &found.image);
+    transfer.unpack(place.lock.as_fd(), root.as_fd(), &options.ids)?;
     if !options.rootfs_only {
         describe(common, &found, &root, &target, options)?;
     }

@@ -217,7 +217,12 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &[u8], more: ResolveFlags) -> 
     }
 }
 
-/// For [`super::whiteout`].
+/// The path of a directory as openat2 wants it: of the root, too.
+pub(super) fn dot(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
+}
+
+/// Of a directory, the path of what is in it.
 pub(super) fn child(parent: &[u8], name: &[u8]) -> Vec<u8> {
     join(parent, name)
 }

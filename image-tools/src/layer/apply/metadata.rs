@@ -17,8 +17,11 @@ use crate::layer::member::{Kind, Member, Time};
 use crate::layer::read::show;
 use crate::tree;
 
-/// They mean something on the machine where they were made only.
-const LEFT_OUT: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
+/// What means something on the machine where it was made only.
+fn is_machine_s(name: &[u8]) -> bool {
+    matches!(name, b"security.selinux" | b"system.nfs4_acl")
+}
+
 const CAPABILITY: &[u8] = b"security.capability";
 /// overlayfs's own; what an image has of them is escaped on its disk (since Linux 6.7 it undoes that).
 fn overlays() -> &'static [u8] {
@@ -80,7 +83,8 @@ impl<'a> Attributes<'a> {
             fchown(dir, Some(uid), Some(gid)).map_err(|e| refused(e, uid, gid))?;
         }
         if had {
-            self.clear_xattrs(dir.as_fd())?;
+            let overlay = self.options.form == Form::Overlay;
+            clear_xattrs(dir.as_fd(), |name| is_machine_s(name) || overlay && name.starts_with(overlays()))?;
         }
         self.xattrs(member, |name, value| fsetxattr(dir, name, value, XattrFlags::empty()))?;
         fchmod(dir, Mode::from_raw_mode(member.mode)).context("mode")
@@ -117,7 +121,7 @@ impl<'a> Attributes<'a> {
         set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
     ) -> Result<()> {
         for (name, value) in &member.xattrs {
-            if LEFT_OUT.contains(&name.as_slice()) {
+            if is_machine_s(name) {
                 continue;
             }
             let escaped;
@@ -181,24 +185,25 @@ impl<'a> Attributes<'a> {
         namespaced.extend_from_slice(&root.to_le_bytes());
         Ok(namespaced)
     }
+}
 
-    fn clear_xattrs(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
-        for name in &tree::xattr_names(dir)? {
-            let name = name.as_slice();
-            let machines = LEFT_OUT.contains(&name)
-                || self.options.form == Form::Overlay && name.starts_with(overlays());
-            if machines {
-                continue;
-            }
-            match fremovexattr(dir, name) {
-                Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
-                Err(e) => {
-                    return Err(Error::from(e)).with_context(|| format!("extended attribute {}", show(name)));
-                }
+/// Removes all extended attributes but those that stay.
+fn clear_xattrs(dir: BorrowedFd<'_>, stays: impl Fn(&[u8]) -> bool) -> Result<()> {
+    for name in tree::xattr_names(dir)?.iter().filter(|name| !stays(name)) {
+        match fremovexattr(dir, name.as_slice()) {
+            Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(e) => {
+                return Err(Error::from(e)).with_context(|| format!("extended attribute {}", show(name)));
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Makes a directory of a flat tree like another one.
+pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    clear_xattrs(to, is_machine_s)?;
+    tree::copy_attributes(from, to, |name| !is_machine_s(name))
 }
 
 fn refused(errno: Errno, uid: Uid, gid: Gid) -> Error {

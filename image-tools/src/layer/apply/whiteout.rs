@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::directories::{Dir, child, resolve};
+use super::directories::{Dir, child, dot, resolve};
 use super::{c_string, split};
 use crate::error::{Context, Error, Result};
 use crate::layer::read::show;
@@ -223,10 +223,6 @@ fn is_merged(
         };
     }
     Ok(merged)
-}
-
-fn dot(path: &[u8]) -> &[u8] {
-    if path.is_empty() { b"." } else { path }
 }
 
 #[cfg(test)]
