@@ -38,6 +38,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, Kind, Result};
 use crate::manifest::{self, Descriptor, media};
 use crate::reference::Reference;
+use crate::terminal::printable;
 
 /// What a manifest may be, in the order in which we like it.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -425,16 +426,6 @@ fn host_name(host: &str) -> &str {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// What a stranger wrote, for people: one line, no control characters, not long.
-fn printable(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut short: String = line.trim().chars().take(200).collect();
-    if short.len() < line.trim().len() {
-        short.push('…');
-    }
-    short
 }
 
 /// A value in a query or a form.

@@ -94,7 +94,13 @@ impl Configuration {
 
     /// What comes later about the same prefix counts.
     fn add(&mut self, text: &str) -> Result<()> {
-        let read: Self = toml::from_str(text).map_err(|e| Error::invalid(e.to_string().trim_end()))?;
+        let read: Self = toml::from_str(text).map_err(|e| {
+            // Behind its first line comes a drawing.
+            let whole = e.to_string();
+            Error::invalid(
+                whole.split_once('\n').map_or(whole.clone(), |(at, _)| format!("{at}: {}", e.message())),
+            )
+        })?;
         for (i, registry) in read.registries.into_iter().enumerate() {
             let prefix = registry.prefix().to_owned();
             if prefix.is_empty() {
@@ -259,7 +265,11 @@ mod tests {
             blocked.unwrap_err().to_string(),
             "slash.example/team/a: registries.conf blocks \"slash.example/team\""
         );
-        assert!(configuration.add("[[registry]]\ninsecure = 3").is_err());
+        let wrong = configuration.add("[[registry]]\ninsecure = 3").unwrap_err().to_string();
+        assert_eq!(
+            wrong,
+            "TOML parse error at line 2, column 12: invalid type: integer `3`, expected a boolean"
+        );
         assert!(configuration.add("[[registry]]\ninsecure = true").is_err());
     }
 
