@@ -28,17 +28,21 @@ pub const FULL_NAME: &str = "io.containerd.image.name";
 const MOST_MEMBERS: usize = 100_000;
 /// Links from member to member, at most.
 const MOST_LINKS: usize = 8;
+/// Names and images without one of Docker's format, at most: each is a line of text there and a manifest in memory here.
+const MOST_IMAGES: usize = 1_000;
 
 /// An archive of images, and what is in it.
 pub struct Archive {
     file: File,
     members: HashMap<Vec<u8>, Place>,
-    /// Documents that Docker's format has not and a registry wants.
+    /// Manifests, which Docker's format has not and a registry wants.
     made: HashMap<Digest, Vec<u8>>,
-    /// Where Docker's layers are.
-    layers: HashMap<Digest, Place>,
+    /// Where Docker's layers and configurations are: offset and size.
+    blobs: HashMap<Digest, (u64, u64)>,
     /// What is known of members that were read as layers, by offset and size: many images may name one.
     described: HashMap<(u64, u64), Descriptor>,
+    /// And as configurations, with how many layers they tell of.
+    configs: HashMap<(u64, u64), (Descriptor, usize)>,
     /// Names and manifests.
     images: Vec<Descriptor>,
 }
@@ -79,12 +83,19 @@ impl Archive {
             given
         } else {
             let whole = Cursor::new(begin).chain(given);
-            copy_limited(whole, &mut &*temporary)?;
+            copy_limited(whole, &mut &*temporary, None)?;
             temporary.try_clone()?
         };
         let members = members(&file)?;
-        let (made, layers, described) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut archive = Self { file, members, made, layers, described, images: Vec::new() };
+        let mut archive = Self {
+            file,
+            members,
+            made: HashMap::new(),
+            blobs: HashMap::new(),
+            described: HashMap::new(),
+            configs: HashMap::new(),
+            images: Vec::new(),
+        };
         if archive.members.contains_key(&b"oci-layout"[..])
             && archive.members.contains_key(&b"index.json"[..])
         {
@@ -118,6 +129,11 @@ impl Archive {
     /// Docker's format has no manifests: they are made of what there is, so that everything behind sees one kind of image.
     fn read_docker(&mut self) -> Result<()> {
         let saved: Vec<Saved> = json(&self.small("manifest.json")?).context("manifest.json")?;
+        let images: usize = saved.iter().map(|s| s.repo_tags.as_ref().map_or(0, Vec::len).max(1)).sum();
+        if images > MOST_IMAGES {
+            let text = format!("manifest.json: {images} images and names, more than {MOST_IMAGES}");
+            return Err(Error::unsupported(text));
+        }
         for (i, saved) in saved.iter().enumerate() {
             self.read_saved(saved).with_context(|| format!("manifest.json: [{i}]"))?;
         }
@@ -125,26 +141,23 @@ impl Archive {
     }
 
     fn read_saved(&mut self, saved: &Saved) -> Result<()> {
-        let config = self.small(&saved.config)?;
         let paths = saved.layers.as_deref().unwrap_or_default();
         if paths.len() > MOST_LAYERS {
             let n = paths.len();
             return Err(Error::unsupported(format!("layers: {n}, more than {MOST_LAYERS}")));
         }
-        let diff_ids = Config::parse(&config).context(&saved.config)?.rootfs.diff_ids;
-        if paths.len() != diff_ids.len() {
-            return Err(Error::invalid(format!("{} layers, {} diff_ids", paths.len(), diff_ids.len())));
+        let (config, diff_ids) = self.config(&saved.config).with_context(|| saved.config.clone())?;
+        if paths.len() != diff_ids {
+            return Err(Error::invalid(format!("{} layers, {diff_ids} diff_ids", paths.len())));
         }
         let mut layers = Vec::new();
         for path in paths {
             layers.push(self.layer(path).with_context(|| path.to_owned())?);
         }
-        let config_descriptor = Descriptor::of(media::CONFIG, &config);
-        self.made.insert(config_descriptor.digest.clone(), config);
         let manifest = to_json(&Manifest {
             schema_version: 2,
             media_type: Some(media::MANIFEST.into()),
-            config: config_descriptor,
+            config,
             layers,
             annotations: None,
             other: serde_json::Map::new(),
@@ -160,6 +173,19 @@ impl Archive {
             self.images.push(descriptor.clone().annotate(REF_NAME, &name));
         }
         Ok(())
+    }
+
+    /// Describes a configuration, and counts its layers.
+    fn config(&mut self, path: &str) -> Result<(Descriptor, usize)> {
+        let place = self.find(path.as_bytes())?;
+        if let Some(known) = self.configs.get(&place) {
+            return Ok(known.clone());
+        }
+        let bytes = self.bytes(place)?;
+        let found = (Descriptor::of(media::CONFIG, &bytes), Config::parse(&bytes)?.rootfs.diff_ids.len());
+        self.blobs.insert(found.0.digest.clone(), place);
+        self.configs.insert(place, found.clone());
+        Ok(found)
     }
 
     /// Describes a layer that only has a path.
@@ -181,7 +207,7 @@ impl Archive {
             }
         }
         let digest = hasher.finish();
-        self.layers.insert(digest.clone(), Place::Data(offset, size));
+        self.blobs.insert(digest.clone(), (offset, size));
         let descriptor = Descriptor::new(form.media_type(), digest, size);
         self.described.insert((offset, size), descriptor.clone());
         Ok(descriptor)
@@ -189,12 +215,15 @@ impl Archive {
 
     /// A small member's bytes.
     fn small(&self, path: &str) -> Result<Vec<u8>> {
-        let (offset, size) = self.find(path.as_bytes()).with_context(|| path.to_owned())?;
+        self.find(path.as_bytes()).and_then(|place| self.bytes(place)).with_context(|| path.to_owned())
+    }
+
+    fn bytes(&self, (offset, size): (u64, u64)) -> Result<Vec<u8>> {
         if size > LARGEST {
-            return Err(Error::invalid(format!("{path}: {size} bytes, a document has at most {LARGEST}")));
+            return Err(Error::invalid(format!("{size} bytes, a document has at most {LARGEST}")));
         }
         let mut bytes = vec![0; size as usize];
-        self.file.read_exact_at(&mut bytes, offset).with_context(|| path.to_owned())?;
+        self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
 
@@ -211,9 +240,9 @@ impl Archive {
     }
 
     fn place(&self, digest: &Digest) -> Result<(u64, u64)> {
-        match self.layers.get(digest) {
-            Some(Place::Data(offset, size)) => Ok((*offset, *size)),
-            _ => self.find(blob_path(digest).as_bytes()).with_context(|| format!("blob {digest}")),
+        match self.blobs.get(digest) {
+            Some(place) => Ok(*place),
+            None => self.find(blob_path(digest).as_bytes()).with_context(|| format!("blob {digest}")),
         }
     }
 }
@@ -223,9 +252,7 @@ impl Source for Archive {
         if let Some(made) = self.made.get(&descriptor.digest) {
             return Ok(made.clone());
         }
-        self.find(blob_path(&descriptor.digest).as_bytes())
-            .with_context(|| format!("blob {}", descriptor.digest))?;
-        let bytes = self.small(&blob_path(&descriptor.digest))?;
+        let bytes = self.bytes(self.place(&descriptor.digest)?).context(&descriptor.digest)?;
         descriptor.check(&bytes)?;
         Ok(bytes)
     }

@@ -4,6 +4,7 @@
 mod args;
 mod print;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +32,9 @@ const MOST_JOBS: usize = 4;
 
 /// Does what the command line asks for; the exit code is the [`Kind`] of what went wrong.
 pub fn run() -> ExitCode {
-    if let [_, word, pid, users, groups] = &std::env::args().collect::<Vec<String>>()[..]
+    let words: std::result::Result<Vec<String>, _> =
+        std::env::args_os().map(std::ffi::OsString::into_string).collect();
+    if let Ok([_, word, pid, users, groups]) = words.as_deref()
         && word == rootless::MAPPER
     {
         return match rootless::write_maps(pid, users, groups) {
@@ -154,7 +157,8 @@ fn made(name: &Reference, image: Descriptor, as_json: bool) -> Result<()> {
     print::loaded(&[ops::load::Loaded { name: Some(name.to_string()), digest: image.digest }], as_json)
 }
 
-/// Writes to a file, which appears when it is whole, or to standard output, which is no terminal.
+/// Writes to a file, which appears when it is whole, or to standard output, which is no terminal. What is there and is no
+/// regular file, a device or a pipe, is written to; a link stays a link.
 fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Some(path) = path else {
         if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
@@ -163,9 +167,14 @@ fn into_file(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<(
         return write(&mut std::io::stdout().lock());
     };
     let place = || path.display().to_string();
+    let path = match path.metadata() {
+        Ok(there) if there.is_file() => &path.canonicalize().with_context(place)?,
+        Ok(_) => return write(&mut File::options().write(true).open(path).with_context(place)?),
+        Err(_) => path,
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", crate::layout::unique()));
-    let mut file = std::fs::File::create_new(&temporary).with_context(place)?;
+    let mut file = File::create_new(&temporary).with_context(place)?;
     let written = write(&mut file).and_then(|()| std::fs::rename(&temporary, path).with_context(place));
     if written.is_err() {
         // The first error is the one that counts.
@@ -192,14 +201,10 @@ fn dispatch(cli: Cli) -> Result<()> {
             print::loaded(&pulled, as_json)
         }
         Command::Push { image, to, registry } => {
-            let to = Reference::parse(to.as_deref().unwrap_or(&image))?;
-            let digest = ops::push::push(
-                &common,
-                registry_settings(&registry, caller, &common)?,
-                &Location::parse(&image),
-                &to,
-            )?;
-            print::loaded(&[ops::load::Loaded { name: Some(to.to_string()), digest }], as_json)
+            let to = to.as_deref().map(Reference::parse).transpose()?;
+            let settings = registry_settings(&registry, caller, &common)?;
+            let pushed = ops::push::push(&common, settings, &Location::parse(&image), to.as_ref())?;
+            print::loaded(&[pushed], as_json)
         }
         Command::Save { images, output } => {
             let images: Vec<Location> = images.iter().map(|image| Location::parse(image)).collect();
@@ -226,13 +231,14 @@ fn dispatch(cli: Cli) -> Result<()> {
             made(&name, ops::commit::commit(&common, &dir, &name, &options)?, as_json)
         }
         Command::Config { image, name, making, changes } => {
-            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let name = name.as_deref().map(Reference::parse).transpose()?;
             let (changes, making) = (changes.changes()?, making_of(making, None)?);
-            let new = ops::config::config(&common, &Location::parse(&image), &name, &changes, &making)?;
-            made(&name, new, as_json)
+            let from = Location::parse(&image);
+            let new = ops::config::config(&common, &from, name.as_ref(), &changes, &making)?;
+            print::loaded(&[new], as_json)
         }
         Command::Insert { image, paths, replace, remove, name, compress, making } => {
-            let name = Reference::parse(name.as_deref().unwrap_or(&image))?;
+            let name = name.as_deref().map(Reference::parse).transpose()?;
             let making = making_of(making, compress.as_deref())?;
             let (change, path) = match (&paths[..], remove, replace) {
                 ([path], true, _) => (Change::Remove, path),
@@ -245,7 +251,8 @@ fn dispatch(cli: Cli) -> Result<()> {
                 }
             };
             let from = Location::parse(&image);
-            made(&name, ops::insert::insert(&common, &from, &change, path, &name, &making)?, as_json)
+            let new = ops::insert::insert(&common, &from, &change, path, name.as_ref(), &making)?;
+            print::loaded(&[new], as_json)
         }
         Command::Login { registry, username, password_stdin, settings } => {
             if !password_stdin && std::io::IsTerminal::is_terminal(&std::io::stdin()) {

@@ -2,6 +2,8 @@
 //! byte what it was; the same input gives the same digests.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +11,9 @@ use crate::config::Config;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::Image;
+use crate::layer::apply::clean;
 use crate::layer::compression::Compression;
+use crate::layer::stream::copy_limited;
 use crate::layer::write::Archive;
 use crate::manifest::{Descriptor, Manifest, media, to_json};
 use crate::platform::Platform;
@@ -60,16 +64,17 @@ pub fn layer<'a>(
     Ok(Layer { descriptor: Descriptor::new(compression.media_type(), digest, size), diff_id, members })
 }
 
-/// Writes a layer that is an archive already.
+/// Writes a layer that is an archive already, in any compression; `limit` is that of [`copy_limited`].
 pub fn layer_of_archive(
     store: &Store,
     compression: Compression,
-    archive: &mut dyn std::io::Read,
+    archive: impl std::io::Read,
+    limit: Option<u64>,
 ) -> Result<Layer> {
     let mut done = None;
     let (digest, size) = store.create(|blob| {
         let mut tee = Tee { to: compression.writer(blob)?, hasher: Hasher::new(Algorithm::Sha256) };
-        std::io::copy(archive, &mut tee)?;
+        copy_limited(archive, &mut tee, limit)?;
         tee.to.finish()?;
         done = Some(tee.hasher.finish());
         Ok(())
@@ -120,7 +125,7 @@ pub fn image(
     })
     .context("config")?;
     let mut manifest = match base {
-        Some(base) => base.manifest.clone(),
+        Some(base) => inherited(&base.manifest),
         None => Manifest {
             schema_version: 2,
             media_type: Some(media::MANIFEST.into()),
@@ -134,6 +139,19 @@ pub fn image(
     to_oci(&mut manifest)?;
     manifest.config = store.put(media::CONFIG, &config)?;
     store.put(media::MANIFEST, &to_json(&manifest))
+}
+
+/// What a manifest says is said of the image that is made of it, too, but for what is true of one image alone.
+fn inherited(base: &Manifest) -> Manifest {
+    let mut manifest = base.clone();
+    for field in ["subject", "artifactType"] {
+        manifest.other.remove(field);
+    }
+    for name in ["created", "base.digest", "base.name"] {
+        let annotations = manifest.annotations.iter_mut();
+        annotations.for_each(|all| drop(all.remove(&format!("org.opencontainers.image.{name}"))));
+    }
+    manifest
 }
 
 /// History has a step per layer, or none at all: an image that came without one gets steps for what it has.
@@ -200,6 +218,7 @@ fn list<'a>(config: &'a mut Map<String, Value>, outer: &str, name: &str) -> Resu
 #[allow(missing_docs)] // each is the specification's field of that name
 pub struct Changes {
     pub user: Option<String>,
+    /// Seen from the image's own.
     pub workdir: Option<String>,
     pub entrypoint: Option<Vec<String>>,
     pub cmd: Option<Vec<String>>,
@@ -209,6 +228,7 @@ pub struct Changes {
     pub labels: Vec<String>,
     /// `80/tcp`
     pub ports: Vec<String>,
+    /// Absolute.
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub author: Option<String>,
@@ -219,7 +239,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Adds what a line in the words of a Dockerfile says: `ENV A=b`, `CMD ["sh"]`, `LABEL k=v`, …
+    /// Adds what a line in the words of a Dockerfile says: `ENV A=b`, `CMD ["sh"]`, `LABEL k=v`, … Variables are not expanded: what would be
+    /// one is an error.
     pub fn read(&mut self, line: &str) -> Result<()> {
         let (word, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
         let rest = rest.trim();
@@ -228,18 +249,28 @@ impl Changes {
             return Err(wrong("nothing behind the first word"));
         }
         match word.to_ascii_uppercase().as_str() {
-            "USER" => self.user = Some(rest.into()),
-            "WORKDIR" => self.workdir = Some(rest.into()),
-            "STOPSIGNAL" => self.stop_signal = Some(rest.into()),
+            "USER" => self.user = Some(bare(rest).map_err(wrong)?),
+            "WORKDIR" => {
+                let above = Path::new(self.workdir.as_deref().unwrap_or_default());
+                self.workdir = Some(above.join(bare(rest).map_err(wrong)?).to_string_lossy().into_owned());
+            }
+            "STOPSIGNAL" => self.stop_signal = Some(bare(rest).map_err(wrong)?),
             "CMD" => self.cmd = Some(command(rest)),
             "ENTRYPOINT" => self.entrypoint = Some(command(rest)),
-            "EXPOSE" => self.ports.extend(rest.split_whitespace().map(str::to_owned)),
-            "VOLUME" => match serde_json::from_str::<Vec<String>>(rest) {
-                Ok(volumes) => self.volumes.extend(volumes),
-                Err(_) => self.volumes.extend(rest.split_whitespace().map(str::to_owned)),
-            },
-            "ENV" => self.env.push(pair(rest).ok_or_else(|| wrong("not NAME=VALUE"))?),
-            "LABEL" => self.labels.push(pair(rest).ok_or_else(|| wrong("not KEY=VALUE"))?),
+            "EXPOSE" => self.ports.extend(words(rest).map_err(wrong)?),
+            "VOLUME" => {
+                let volumes = match serde_json::from_str::<Vec<String>>(rest) {
+                    Ok(volumes) => volumes.iter().map(|volume| bare(volume)).collect(),
+                    Err(_) => words(rest),
+                };
+                let volumes = volumes.map_err(wrong)?;
+                if !volumes.iter().all(|volume| volume.starts_with('/')) {
+                    return Err(wrong("a volume is an absolute path"));
+                }
+                self.volumes.extend(volumes);
+            }
+            "ENV" => self.env.extend(pairs(rest).map_err(wrong)?),
+            "LABEL" => self.labels.extend(pairs(rest).map_err(wrong)?),
             other => {
                 return Err(wrong(&format!(
                     "{other} is none of CMD ENTRYPOINT ENV EXPOSE LABEL STOPSIGNAL USER VOLUME WORKDIR"
@@ -266,9 +297,12 @@ impl Changes {
             }
         }
         let process = field(config, "config")?;
-        for (name, value) in
-            [("User", &self.user), ("WorkingDir", &self.workdir), ("StopSignal", &self.stop_signal)]
-        {
+        if let Some(dir) = &self.workdir {
+            let above = process.get("WorkingDir").and_then(Value::as_str).unwrap_or_default();
+            let dir = clean(Path::new(above).join(dir).as_os_str().as_bytes());
+            process.insert("WorkingDir".into(), format!("/{}", String::from_utf8_lossy(&dir)).into());
+        }
+        for (name, value) in [("User", &self.user), ("StopSignal", &self.stop_signal)] {
             if let Some(value) = value {
                 process.insert(name.into(), value.clone().into());
             }
@@ -334,11 +368,52 @@ fn command(text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), text.into()])
 }
 
-/// `KEY=VALUE`, or Docker's old `KEY VALUE`; quotes around the value are not its own.
-fn pair(text: &str) -> Option<String> {
-    let (key, value) = text.split_once('=').or_else(|| text.split_once(char::is_whitespace))?;
-    let bare = value.trim().strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value.trim());
-    Some(format!("{key}={bare}"))
+type Read<T> = std::result::Result<T, &'static str>;
+
+/// `KEY=VALUE` as often as there is one, or Docker's old `KEY VALUE`.
+fn pairs(text: &str) -> Read<Vec<String>> {
+    let pairs = words(text)?;
+    let pairs = match text.split_once(char::is_whitespace) {
+        Some((key, value)) if !pairs[0].contains('=') => {
+            vec![format!("{}={}", bare(key)?, bare(value.trim())?)]
+        }
+        _ => pairs,
+    };
+    let named = |pair: &String| pair.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+    if pairs.iter().all(named) { Ok(pairs) } else { Err("not KEY=VALUE everywhere") }
+}
+
+/// The words of a line, without their quotes.
+fn words(text: &str) -> Read<Vec<String>> {
+    unquoted(text, char::is_whitespace)
+}
+
+/// The line as one word.
+fn bare(text: &str) -> Read<String> {
+    Ok(unquoted(text, |_| false)?.concat())
+}
+
+/// Takes quotes and backslashes away, as a Dockerfile's reader does.
+fn unquoted(text: &str, parts: impl Fn(char) -> bool) -> Read<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quote.is_none() && parts(c) {
+            words.extend(word.take());
+            continue;
+        }
+        let word = word.get_or_insert_default();
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => quote = Some(c),
+            ('\\', None) => word.extend(chars.next()),
+            ('\\', Some('"')) => word.push(chars.next_if(|c| "\"$\\".contains(*c)).unwrap_or(c)),
+            ('$', None | Some('"')) => return Err("nothing is expanded here: write \\$ for a $"),
+            (c, _) => word.push(c),
+        }
+    }
+    words.extend(word);
+    if quote.is_some() { Err("a quote without its end") } else { Ok(words) }
 }
 
 #[cfg(test)]
@@ -371,8 +446,79 @@ mod tests {
             "Healthcheck": {"Test": ["t"]},
         });
         assert_eq!(after["config"], expect);
-        for wrong in ["", "RUN x", "ENV", "ENV A"] {
-            assert!(Changes::default().read(wrong).is_err(), "{wrong}");
+    }
+
+    fn read(line: &str) -> Result<Changes> {
+        let mut changes = Changes::default();
+        changes.read(line).map(|()| changes)
+    }
+
+    #[test]
+    fn lines_are_read_as_in_a_dockerfile() {
+        for (line, expect) in [
+            ("A=1 B=2", &["A=1", "B=2"][..]),
+            (r#"A="1 2"  'B'='$x "y"' C=a\ b"#, &["A=1 2", r#"B=$x "y""#, "C=a b"]),
+            (r#"A="a\"b\$c\d" B=\$x C="#, &[r#"A=a"b$c\d"#, "B=$x", "C="]),
+            ("A b  c", &["A=b  c"]),
+            (r#"A "b  c=d""#, &["A=b  c=d"]),
+        ] {
+            assert_eq!(read(&format!("ENV {line}")).unwrap().env, expect, "{line}");
+            assert_eq!(read(&format!("LABEL {line}")).unwrap().labels, expect, "{line}");
         }
+        assert_eq!(read(r#"VOLUME ["/a b", "/c"]"#).unwrap().volumes, ["/a b", "/c"]);
+        assert_eq!(read(r#"VOLUME "/a b" /c"#).unwrap().volumes, ["/a b", "/c"]);
+        assert_eq!(read("USER \"me\"").unwrap().user.as_deref(), Some("me"));
+        // A shell inside expands these.
+        assert_eq!(read("CMD echo $HOME").unwrap().cmd.unwrap()[2], "echo $HOME");
+        for wrong in [
+            "",
+            "RUN x",
+            "ENV",
+            "ENV A",
+            "ENV A=1 B",
+            "ENV =1",
+            "ENV \"\" 1",
+            "ENV A=$B",
+            "ENV A=\"${B}\"",
+            "ENV A $B",
+            "LABEL a=\"b",
+            "USER $ME",
+            "WORKDIR $HOME/x",
+            "VOLUME v",
+            "VOLUME [\"/a\",\"b\"]",
+            "VOLUME /$v",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_relative_working_directory_is_one_below_the_image_s() {
+        for (before, lines, expect) in [
+            ("/app", &["WORKDIR sub"][..], "/app/sub"),
+            ("", &["WORKDIR a", "WORKDIR b"], "/a/b"),
+            ("/app", &["WORKDIR /x/./y/", "WORKDIR ../z"], "/x/z"),
+        ] {
+            let mut changes = Changes::default();
+            lines.iter().for_each(|line| changes.read(line).unwrap());
+            let before = json!({"config": {"WorkingDir": before}, "rootfs": {}}).to_string();
+            let after = Config::edit(before.as_bytes(), |c| changes.apply(c)).unwrap();
+            assert_eq!(Config::parse(&after).unwrap().config.working_dir, expect, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_true_of_one_image_alone_is_not_inherited() {
+        let name = |rest: &str| format!("org.opencontainers.image.{rest}");
+        let descriptor = Descriptor::of(media::CONFIG, b"");
+        let base: Manifest = serde_json::from_value(json!({
+            "schemaVersion": 2, "config": descriptor, "layers": [], "subject": descriptor, "artifactType": "x/y",
+            "annotations": {name("created"): "x", name("base.name"): "x", name("base.digest"): "x", name("title"): "x"},
+            "more": 1,
+        }))
+        .unwrap();
+        let new = inherited(&base);
+        assert_eq!(new.annotations.unwrap().into_keys().collect::<Vec<_>>(), [name("title")]);
+        assert_eq!(Value::from(new.other), json!({"more": 1}));
     }
 }

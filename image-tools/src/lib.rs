@@ -24,4 +24,5 @@ pub mod reference;
 pub mod registry;
 pub mod rootless;
 pub mod store;
+pub mod terminal;
 pub mod tree;

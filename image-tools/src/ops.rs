@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::archive::Archive;
 use crate::derive::Step;
+use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::{Image, Source};
 use crate::layer::compression::Compression;
@@ -106,6 +107,25 @@ pub struct Found<'a> {
     pub name: Option<String>,
     /// It is not in the store yet, or not known to be.
     pub outside: bool,
+}
+
+impl Found<'_> {
+    /// Its own name, if that is a whole one: another layout's bare word may be anything, and a digest names nothing else.
+    fn own_name(&self) -> Option<Reference> {
+        let name = self.name.as_deref().filter(|name| Digest::parse(name).is_err())?;
+        let whole = !self.outside || name.contains(['/', ':', '@']);
+        Reference::parse(name).ok().filter(|_| whole)
+    }
+
+    /// What is made of it is called as the caller says, or takes its name over. Errors: it has none to take.
+    fn new_name(&self, given: Option<&Reference>) -> Result<Reference> {
+        let own = || self.own_name().filter(|own| own.digest.is_none());
+        given.cloned().or_else(own).ok_or_else(nameless)
+    }
+}
+
+fn nameless() -> Error {
+    Error::new(Kind::Usage, "which name? the image has none of its own: give one")
 }
 
 /// What a command leaves of an image that breaks its rules is garbage at once, unless another command works in the store just now.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::terminal::line;
 
 /// Between two plain lines about the same blob.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -121,7 +122,7 @@ impl Progress {
 
 /// A line on standard error. If nobody reads there any more, nobody misses it.
 pub fn write_line(text: &str) {
-    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap_or(());
+    std::io::stderr().write_all((line(text) + "\n").as_bytes()).unwrap_or(());
 }
 
 /// One blob's progress.

@@ -16,14 +16,13 @@ mod sources;
 mod transport;
 mod trust;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Deserialize;
 use ureq::http::{Method, Uri, header};
 
 use self::auth::{Access, Memory};
@@ -37,19 +36,15 @@ use self::transport::{Answer, Call, Payload, Transport};
 use self::trust::Trust;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, Kind, Result};
-use crate::manifest::{self, Descriptor, json, media};
+use crate::manifest::{self, Descriptor, media};
 use crate::reference::Reference;
+use crate::terminal::printable;
 
 /// What a manifest may be, in the order in which we like it.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// The header with a manifest's digest.
 const CONTENT_DIGEST: &str = "docker-content-digest";
-/// Limits of a list of tags: pages, bytes of a page, tags.
-const MOST_PAGES: usize = 10_000;
-const LONGEST_PAGE: u64 = 4 << 20;
-const MOST_TAGS: usize = 1_000_000;
-
 /// Takes a line for people.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -214,13 +209,6 @@ impl Client {
         fetched.with_context(|| format!("{reference}: {digest}"))
     }
 
-    /// Whether the registry (not a mirror) has a blob.
-    pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool> {
-        let source = self.mirrors.target(reference, self.settings.insecure)?;
-        let access = Access::pull(&source.repository);
-        self.has(&source, &access, digest).with_context(|| format!("{reference}: {digest}"))
-    }
-
     fn has(&self, source: &Source, access: &Access, digest: &Digest) -> Result<bool> {
         self.retry(self.settings.retries, || {
             let place = self.place(source)?;
@@ -270,45 +258,16 @@ impl Client {
         }
     }
 
-    /// All tags of a repository, as the registry sorts them.
-    pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
-        let name = format!("{}/{}", reference.registry, reference.repository);
-        self.at_sources(reference, |place| self.tags_from(place)).context(name)
-    }
-
-    fn tags_from(&self, place: &Place) -> Tried<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
-        let (mut tags, mut seen) = (Vec::new(), HashSet::new());
-        let mut next = Some(place.url("tags/list?n=1000")?);
-        while let Some(url) = next {
-            if seen.len() == MOST_PAGES || !seen.insert(url.clone()) {
-                return Err(Error::invalid("the list of tags has no end").into());
-            }
-            let call = Call::new(Method::GET, url.clone(), place.source.insecure);
-            let answer = self.send(place, &Access::pull(&place.source.repository), call)?;
-            if !answer.status.is_success() {
-                return Err(answer.into_trouble(&place.source.registry));
-            }
-            next = next_page(&answer, &url)?;
-            let page: Page = json(&answer.into_bytes(LONGEST_PAGE)?)?;
-            tags.extend(page.tags.unwrap_or_default());
-            if tags.len() > MOST_TAGS {
-                return Err(Error::unsupported(format!("more than {MOST_TAGS} tags")).into());
-            }
-        }
-        Ok(tags)
-    }
-
     /// Whether a registry takes the credentials of the settings; it is asked, nothing is stored. Errors: [`Kind::Denied`].
     pub fn login(&self, registry: &str) -> Result<()> {
         let Some(credentials) = &self.settings.credentials else {
             return Err(Error::new(Kind::Usage, "log in with what? no user and password were given"));
         };
-        let registry = credentials::key(registry);
-        let reference = Reference::parse(&format!("{registry}/login"))?;
+        let key = credentials::key(registry);
+        let named = Reference::parse(&format!("{key}/login"))?;
+        // In an image's name a host without a dot or a port is a repository of Docker's; nobody logs in to that.
+        let (host, path) = key.split_once('/').unwrap_or((&key, "login"));
+        let reference = Reference { registry: host.to_owned(), repository: path.to_owned(), ..named };
         let insecure = self.mirrors.target(&reference, self.settings.insecure)?.insecure;
         // No location of registries.conf: the password is for the host that was named.
         let source =
@@ -318,8 +277,9 @@ impl Client {
             let url = transport::join(&place.base, "/v2/")?;
             let answer = self.send(&place, &Access::login(), Call::new(Method::GET, url, insecure))?;
             match answer.status.as_u16() {
+                200..=299 => Ok(true),
                 // Some registries let the token's owner in and give this page to nobody.
-                200..=299 | 404 => Ok(true),
+                404 if self.is_asked_who(&place) => Ok(true),
                 401 | 403 => Ok(false),
                 _ => Err(answer.into_trouble(&source.registry)),
             }
@@ -454,24 +414,6 @@ fn media_type(announced: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// Where a `Link` header with `rel="next"` leads; never to another host, which would learn what we know.
-fn next_page(answer: &Answer, url: &Uri) -> Result<Option<Uri>> {
-    let links = answer.header(header::LINK).unwrap_or("");
-    let next = links.split(',').find(|link| {
-        let fields = link.split(';').skip(1).map(|field| field.trim().replace('"', "").to_ascii_lowercase());
-        fields.into_iter().any(|field| field == "rel=next")
-    });
-    let Some(next) = next.and_then(|link| link.trim().strip_prefix('<')?.split_once('>')) else {
-        return Ok(None);
-    };
-    let next = transport::join(url, next.0)?;
-    if transport::origin(&next) != transport::origin(url) {
-        let (from, to) = (transport::display(url), transport::display(&next));
-        return Err(Error::invalid(format!("{from}: its next page is on another host, {to}")));
-    }
-    Ok(Some(next))
-}
-
 /// The host without its port.
 fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
@@ -484,16 +426,6 @@ fn host_name(host: &str) -> &str {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// What a stranger wrote, for people: one line, no control characters, not long.
-fn printable(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut short: String = line.trim().chars().take(200).collect();
-    if short.len() < line.trim().len() {
-        short.push('…');
-    }
-    short
 }
 
 /// A value in a query or a form.

@@ -98,20 +98,15 @@ impl Bundle {
         Tree(self.folder.0.join("upper"))
     }
 
-    fn try_diff(&self, known: bool, options: &Options<'_>) -> Result<(Vec<u8>, Vec<String>), String> {
+    fn try_diff(&self, options: &Options<'_>) -> Result<(Vec<u8>, Vec<String>), String> {
         let upper = open(self.folder.0.join("upper"));
-        let lower = known.then(|| self.lower.as_fd());
+        let lower = self.lower.as_fd();
         archived(|archive, warn| diff::overlay(upper.as_fd(), lower, options, archive, warn))
     }
 
-    /// The members with the lower tree known.
+    /// The members.
     fn diff(&self) -> Vec<String> {
-        members(&self.try_diff(true, &Options::default()).expect("a layer").0)
-    }
-
-    /// And without.
-    fn blind_diff(&self) -> Vec<String> {
-        members(&self.try_diff(false, &Options::default()).expect("a layer").0)
+        members(&self.try_diff(&Options::default()).expect("a layer").0)
     }
 }
 
@@ -289,7 +284,6 @@ fn what_was_written_stands_below_its_parents_in_the_order_of_names() {
             "pipe 600 fifo",
         ]
     );
-    assert_eq!(bundle.blind_diff(), bundle.diff());
 }
 
 #[test]
@@ -299,7 +293,6 @@ fn nothing_changed_is_no_member() {
         t.dir("d").write("d/f", "text");
     });
     assert_eq!(bundle.diff(), [""; 0]);
-    assert_eq!(bundle.blind_diff(), [""; 0]);
 }
 
 #[test]
@@ -327,7 +320,6 @@ fn what_was_only_copied_up_stays_out() {
     let changed =
         ["d/ 755", "d/attribute 644 \"text\" user.b=2", "d/content 644 \"TEXT\"", "d/mode 755 \"text\""];
     assert_eq!(bundle.diff()[1..], changed);
-    assert_eq!(bundle.blind_diff().len(), 7);
 }
 
 #[test]
@@ -340,7 +332,6 @@ fn what_is_gone_is_a_whiteout_before_its_siblings() {
     t.write("d/!first", "").rm("d/z").rm_all("d/sub").rm("f").write("made", "").rm("made");
     let expect = ["./ 755", ".wh.f", "d/ 755", "d/.wh.sub", "d/.wh.z", "d/!first 644"];
     assert_eq!(bundle.diff(), expect);
-    assert_eq!(bundle.blind_diff(), expect);
 }
 
 #[test]
@@ -356,8 +347,6 @@ fn a_directory_that_was_made_anew_hides_what_was_in_the_old_one() {
         bundle.diff(),
         ["./ 755", "d/ 755", "d/.wh.z", rest[0], rest[1], "d/sub/.wh.f", "d/sub/g 644"],
     );
-    // Nothing below `d` shows through, so its directories need no mark of their own.
-    assert_eq!(bundle.blind_diff(), ["./ 755", "d/ 755", "d/.wh..wh..opq", rest[0], rest[1], "d/sub/g 644"],);
 }
 
 #[test]
@@ -382,10 +371,6 @@ fn nothing_is_hidden_below_what_is_no_directory() {
             "to_file 644 \"is\"",
             "to_link 777 -> to_dir",
         ]
-    );
-    assert_eq!(
-        bundle.blind_diff()[1..5],
-        ["again/ 755", "again/.wh..wh..opq", "to_dir/ 755", "to_dir/.wh..wh..opq"]
     );
 }
 
@@ -459,12 +444,8 @@ fn whiteouts_by_attribute_are_whiteouts() {
         upper.set("d", &format!("{prefix}opaque"), b"x").set("d/f", &format!("{prefix}whiteout"), b"y");
         upper.set("d/never", &format!("{prefix}whiteout"), b"y").set("o", &format!("{prefix}opaque"), b"y");
         let options = Options { overlay, ..Options::default() };
-        let diff = |known| members(&bundle.try_diff(known, &options).expect("a layer").0)[1..].to_vec();
-        assert_eq!(diff(true), ["d/ 755", "d/.wh.f", "d/g 644 \"new\"", "o/ 755", "o/.wh.f"]);
-        assert_eq!(
-            diff(false),
-            ["d/ 755", "d/.wh.f", "d/.wh.never", "d/g 644 \"new\"", "o/ 755", "o/.wh..wh..opq"]
-        );
+        let diff = members(&bundle.try_diff(&options).expect("a layer").0)[1..].to_vec();
+        assert_eq!(diff, ["d/ 755", "d/.wh.f", "d/g 644 \"new\"", "o/ 755", "o/.wh.f"]);
     }
 }
 
@@ -476,9 +457,8 @@ fn an_overlay_of_a_user_notes_in_other_attributes() {
     });
     bundle.change().rm_all("d").dir("d").rm("g").set("d", "user.overlay.opaque", b"mine");
     let options = Options { overlay: Overlay::User, ..Options::default() };
-    let diff = |known| members(&bundle.try_diff(known, &options).expect("a layer").0);
-    assert_eq!(diff(true)[1..], [".wh.g", "d/ 755 user.overlay.opaque=mine", "d/.wh.f"]);
-    assert_eq!(diff(false)[1..], [".wh.g", "d/ 755 user.overlay.opaque=mine", "d/.wh..wh..opq"]);
+    let diff = members(&bundle.try_diff(&options).expect("a layer").0);
+    assert_eq!(diff[1..], [".wh.g", "d/ 755 user.overlay.opaque=mine", "d/.wh.f"]);
 }
 
 #[test]
@@ -489,7 +469,7 @@ fn half_files_are_refused() {
             t.dir("d");
         });
         bundle.upper().dir("d").dir("d/e").set("d/e", &format!("trusted.overlay.{mark}"), b"/x");
-        let error = bundle.try_diff(true, &Options::default()).unwrap_err();
+        let error = bundle.try_diff(&Options::default()).unwrap_err();
         assert_eq!(
             error,
             format!("\"/d/e\": the overlay was mounted with {mark}, and this is no whole file")
@@ -504,10 +484,10 @@ fn names_that_would_be_whiteouts_are_refused() {
         t.dir("d");
     });
     bundle.change().write("d/.wh.f", "");
-    let error = bundle.try_diff(true, &Options::default()).unwrap_err();
+    let error = bundle.try_diff(&Options::default()).unwrap_err();
     assert_eq!(error, "\"/d\": a layer cannot hold a file named \".wh.f\": .wh. begins a whiteout");
     let mask = vec![b"/d/.wh.f".to_vec()];
-    let masked = bundle.try_diff(true, &Options { mask, ..Options::default() }).expect("a layer");
+    let masked = bundle.try_diff(&Options { mask, ..Options::default() }).expect("a layer");
     assert_eq!(members(&masked.0), [""; 0]);
 }
 
@@ -521,7 +501,7 @@ fn a_socket_stays_out_and_still_hides_what_was_there() {
     t.rm("was");
     // Bound by a short path: what a socket's address holds.
     let _sockets = ["was", "new"].map(|n| UnixListener::bind(t.at(n)).unwrap());
-    let (archive, warnings) = bundle.try_diff(true, &Options::default()).expect("a layer");
+    let (archive, warnings) = bundle.try_diff(&Options::default()).expect("a layer");
     assert_eq!(members(&archive)[1..], [".wh.was"]);
     assert_eq!(warnings, ["/new", "/was"].map(|n| format!("{n:?}: a socket stays out of the layer")));
 }
@@ -543,11 +523,11 @@ fn masked_paths_stay_out_and_their_parents_with_them() {
     t.write("var/x/f", "");
     let mask = ["/etc/resolv.conf", "etc//./gone", "/vol/", "/proc"].map(|m| m.as_bytes().to_vec()).to_vec();
     let options = Options { mask, ..Options::default() };
-    let diff = |known| members(&bundle.try_diff(known, &options).expect("a layer").0);
-    assert_eq!(diff(true), ["./ 755", "var/ 755", "var/x/ 755", "var/x/f 644"]);
+    let diff = members(&bundle.try_diff(&options).expect("a layer").0);
+    assert_eq!(diff, ["./ 755", "var/ 755", "var/x/ 755", "var/x/f 644"]);
     for wrong in ["/", "a/../b"] {
         let options = Options { mask: vec![wrong.into()], ..Options::default() };
-        assert!(bundle.try_diff(true, &options).unwrap_err().starts_with(&format!("mask {wrong:?}: ")));
+        assert!(bundle.try_diff(&options).unwrap_err().starts_with(&format!("mask {wrong:?}: ")));
     }
 }
 
@@ -570,7 +550,7 @@ fn ids_go_back_through_the_map() {
     t.write("acl", "").chown("acl", 100_000, 100_000).set("acl", "system.posix_acl_access", &acl(100_005));
     let map = |id: u32| id.checked_sub(100_000).filter(|id| *id < 65536);
     let options = Options { ids: Ids { uid: &map, gid: &map }, ..Options::default() };
-    let (archive, _) = bundle.try_diff(true, &options).expect("a layer");
+    let (archive, _) = bundle.try_diff(&options).expect("a layer");
     let holds = |bytes: &[u8]| archive.windows(bytes.len()).any(|w| w == bytes);
     assert!(holds(&[&b"system.posix_acl_access="[..], &acl(5)].concat()));
     assert!(holds(&[&b"security.capability="[..], &[1, 0, 0, 2], &[0; 16], b"\n"].concat()));
@@ -578,7 +558,7 @@ fn ids_go_back_through_the_map() {
         members(&archive).iter().map(|l| l.split(" s").next().unwrap().to_owned()).collect();
     assert_eq!(lines, ["./ 755", "acl 777", "cap 644 1:1", "f 644 0:7"]);
     t.chown("f", 0, 100_000);
-    let error = bundle.try_diff(true, &options).unwrap_err();
+    let error = bundle.try_diff(&options).unwrap_err();
     assert_eq!(error, "\"/f\": uid 0 is not in the map of the container's user namespace");
 }
 
@@ -801,10 +781,7 @@ fn apply(archive: &[u8], root: &Path) {
             let Ok(is) = path.symlink_metadata() else { return };
             if is.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
         };
-        if name == ".wh..wh..opq" {
-            let below = fs::read_dir(path.parent().unwrap()).map(|d| d.map(|e| e.unwrap().path()).collect());
-            below.unwrap_or_else(|_| vec![]).iter().for_each(|p: &PathBuf| remove(p));
-        } else if let Some(hidden) = name.strip_prefix(".wh.") {
+        if let Some(hidden) = name.strip_prefix(".wh.") {
             assert!(path.parent().unwrap().is_dir(), "{} stands below a directory", path.display());
             remove(&path.with_file_name(hidden));
         } else if !(entry.header().entry_type().is_dir() && path.is_dir() && !path.is_symlink()) {
@@ -861,10 +838,8 @@ fn layers_of_random_changes_give_the_changed_tree() {
             diff::flat(fd.as_fd(), manifest.as_slice(), &Options::default(), archive, warn)
         });
         gives(&layer.expect("a layer").0, &bundle, &flat_tree, &format!("seed {seed}, flat"));
-        for known in [true, false] {
-            let (layer, _) = bundle.try_diff(known, &Options::default()).expect("a layer");
-            gives(&layer, &bundle, &bundle.change().at("."), &format!("seed {seed}, overlay, known {known}"));
-        }
+        let (layer, _) = bundle.try_diff(&Options::default()).expect("a layer");
+        gives(&layer, &bundle, &bundle.change().at("."), &format!("seed {seed}, overlay"));
     }
 }
 

@@ -714,6 +714,18 @@ fn an_archive_that_grows_without_end_is_refused() {
 }
 
 #[test]
+fn a_tree_to_import_that_grows_without_end_is_refused() {
+    let Some(host) = Host::new() else { return };
+    for (name, zeros, _) in bombs() {
+        let path = host.place.next(name);
+        fs::write(&path, zeros).expect("a file");
+        for args in [&["import", &path, "x"][..], &["--max-layer-size", "50000000", "import", &path, "x"]] {
+            quick(&host.place.fails(args, 5, "uncompressed: more than"));
+        }
+    }
+}
+
+#[test]
 fn a_path_of_a_million_levels_is_refused() {
     let Some(host) = Host::new() else { return };
     let deep = "a/".repeat(1_000_000);
@@ -1014,6 +1026,39 @@ fn a_layer_that_is_named_often_is_read_once() {
         let list = json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": vec!["l"; n]}]).to_string();
         let said = saved(&host, &[file("manifest.json", list), file("c.json", config), large.clone()]);
         assert!(said.code != Some(0) && said.stderr.contains(words), "{said:?}");
+        host.place.nothing_is_left();
+    }
+}
+
+#[test]
+fn an_archive_of_many_images_takes_no_memory_for_their_configurations() {
+    let Some(host) = Host::new() else { return };
+    let config = |n: usize| {
+        let filler = "x".repeat(4_000_000);
+        json!({"os": "linux", "architecture": "none", "author": format!("{n}{filler}"), "rootfs": {"diff_ids": []}})
+    };
+    let list = |n: usize| {
+        json!([{"Config": format!("{n}"), "RepoTags": [format!("x:{n}")], "Layers": []}])[0].clone()
+    };
+    let mut members: Vec<Member> = (0..60).map(|n| file(format!("{n}"), config(n).to_string())).collect();
+    let all: Vec<Value> = (0..60).map(list).collect();
+    members.push(file("manifest.json", json!(all).to_string()));
+    let path = host.place.next("archive");
+    fs::write(&path, tar(&members)).expect("a file");
+    let script = format!("ulimit -v 150000; exec {} --root store load {path}", crate::layout::PROGRAM);
+    let output = Command::new("sh").args(["-c", &script]).current_dir(&host.place.dir).output().expect("sh");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+}
+
+#[test]
+fn an_archive_of_more_than_a_thousand_images_is_refused() {
+    let Some(host) = Host::new() else { return };
+    let config = file("c", json!({"os": "linux", "rootfs": {"diff_ids": []}}).to_string());
+    let many = |tags: usize| json!({"Config": "c", "RepoTags": vec!["x:1"; tags], "Layers": []});
+    for list in [vec![many(0); 1001], vec![many(1001)], vec![many(600); 2]] {
+        let said = saved(&host, &[file("manifest.json", json!(list).to_string()), config.clone()]);
+        assert!(said.code == Some(6) && said.stderr.contains("more than 1000"), "{said:?}");
         host.place.nothing_is_left();
     }
 }

@@ -1,6 +1,9 @@
 //! New images: what commit, config, insert, import and save make, and that they make it twice alike.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 
 use serde_json::Value;
 
@@ -89,6 +92,110 @@ fn insert_follows_links_inside_the_image_and_can_take_away() {
     let root = place.run(&["insert", "base", "--remove", "/"]);
     assert!(root.code == Some(2) && root.stderr.contains("the root can't be"), "{root:?}");
     assert!(inspect(&place, "less")["layers"].as_array().is_some_and(|layers| layers.len() == 3));
+}
+
+#[test]
+fn insert_tells_what_is_wrong_with_what_it_was_given() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let source = place.path("source");
+    fs::create_dir_all(source.join("sub")).expect("a folder");
+    // Larger than what is sent at once: the error comes in the middle of it.
+    fs::write(source.join("large"), vec![7; 3_000_000]).expect("a file");
+    fs::write(source.join("sub/.wh.f"), "").expect("a file");
+    let (folder, file) = (source.display().to_string(), source.join("sub/.wh.f").display().to_string());
+    let refused = |args: &[&str], code, words: &str| {
+        let said = place.run(&[&["insert", "base"], args].concat());
+        assert!(said.code == Some(code) && said.stderr.contains(words), "{args:?}: {said:?}");
+    };
+    // A whiteout would take `old` away.
+    refused(&[&file, "/a/.wh.old"], 5, ".wh. begins a whiteout");
+    refused(&[&file, "/"], 5, ".wh. begins a whiteout");
+    refused(&[&file, "/.wh.a/f"], 5, ".wh. begins a whiteout");
+    refused(&[&folder, "/a"], 5, ".wh. begins a whiteout");
+    refused(&["--remove", "/a/typo"], 3, "/a/typo: no such file or directory");
+    refused(&["--remove", "/typo/old"], 3, "/typo/old: ");
+    assert!(names(&place, "base").iter().any(|n| n == "a/old"));
+}
+
+#[test]
+fn a_new_image_takes_over_a_whole_name_only() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let digest = inspect(&place, "base")["digest"].as_str().expect("a digest").to_owned();
+    let config = |image: &str| place.run(&["config", image, "-c", "ENV A=b"]);
+    let said = config(&digest);
+    assert_eq!(said.stdout, "docker.io/library/base:latest\n", "{said:?}");
+    place.succeeds(&["rm", "base"]);
+    for (name, expect) in [("x.example/y:1", Some("x.example/y:1\n")), ("latest", None), ("", None)] {
+        let mut layout = place.layout(&format!("layout-{}", name.len()));
+        layout.add_layers(name, &[vec![dir("a")]]);
+        let said = config(&layout.image());
+        assert_eq!(said.code, Some(if expect.is_some() { 0 } else { 2 }), "{name}: {said:?}");
+        assert_eq!(said.stdout, expect.unwrap_or(""), "{name}");
+        if expect.is_none() {
+            for verb in [&["push", &layout.image()][..], &["insert", &layout.image(), "--remove", "/a"]] {
+                let said = place.run(verb);
+                assert!(said.code == Some(2) && said.stderr.contains("which name?"), "{said:?}");
+            }
+            let unnamed = place.succeeds(&["--json", "load", &layout.image()]);
+            let loaded: Value = serde_json::from_str(&unnamed.stdout).expect("JSON");
+            let digest = loaded[0]["digest"].as_str().expect("a digest");
+            assert_eq!(config(digest).code, Some(if name.is_empty() { 2 } else { 0 }), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_no_regular_file_is_written_to_and_stays() {
+    let Some(place) = Place::new() else { return };
+    base(&place);
+    let save = |to: &str| place.succeeds(&["save", "base", "-o", to]);
+    let (null, link, file) = (place.path("null"), place.path("link"), place.path("file"));
+    let device = rustix::fs::makedev(1, 3);
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mknodat(rustix::fs::CWD, &null, rustix::fs::FileType::CharacterDevice, mode, device)
+        .expect("a device");
+    save(&null.to_string_lossy());
+    assert!(fs::metadata(&null).expect("it").file_type().is_char_device());
+    fs::write(&file, "old").expect("written");
+    std::os::unix::fs::symlink("file", &link).expect("a link");
+    save(&link.to_string_lossy());
+    assert!(link.is_symlink());
+    let saved = fs::read(&file).expect("an archive");
+    // A pipe, by the name that it has here.
+    let piped = save("/dev/stdout").stdout;
+    assert!(saved.len() > 1024 && piped.len() > 1024);
+    assert_eq!(
+        crate::layout::names(&place.dir).iter().filter(|n| n.starts_with('.')).count(),
+        0,
+        "no temporary file stays"
+    );
+}
+
+#[test]
+fn an_argument_may_be_any_bytes() {
+    let Some(place) = Place::new() else { return };
+    let output = place.command(&["inspect"]).arg(OsStr::from_bytes(b"\xff")).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_hostile_name_says_nothing_to_the_terminal() {
+    let Some(place) = Place::new() else { return };
+    let mut layout = place.layout("layout");
+    let name = "a\u{1b}[2J\u{9b}2Jb\nc";
+    layout.add_layers(name, &[vec![dir("a")]]);
+    layout.add_layers(&format!("{name}2"), &[vec![dir("b")]]);
+    let plain = |text: &str| {
+        assert!(text.contains("a [2J 2Jb c"), "{text:?}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    };
+    plain(&place.run(&["inspect", &layout.image()]).stderr);
+    plain(&place.succeeds(&["load", &layout.word()]).stdout);
+    plain(&place.succeeds(&["ls"]).stdout);
+    let listed: Value = serde_json::from_str(&place.succeeds(&["--json", "ls"]).stdout).expect("JSON");
+    assert_eq!(listed[0]["name"], name);
 }
 
 #[test]

@@ -107,3 +107,20 @@ fn squashed_images_are_the_callers_there_and_back() {
     let (code, _, said) = as_nobody(&place, &["mount", "app", "m"]);
     assert!(code == 6 && said.contains("seen by nobody else"), "{code}: {said}");
 }
+
+/// As where somebody works with another user's HOME: `login` needs no user namespace, and `logout` looks at the same files.
+#[test]
+fn credentials_that_are_closed_to_us_are_another_user_s() {
+    let Some(place) = Place::new() else { return };
+    fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o755)).expect("ours");
+    as_nobody(&place, &["--version"]);
+    let docker = place.path("home/.docker");
+    fs::create_dir(&docker).expect("a folder");
+    fs::write(docker.join("config.json"), r#"{"auths":{"r.example":{"auth":"YTox"}}}"#).expect("a file");
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o700)).expect("its mode");
+    let (code, _, said) = as_nobody(&place, &["logout", "r.example"]);
+    assert!(code == 3 && said.contains("no credentials are kept"), "{code}: {said}");
+    let named = docker.join("config.json").display().to_string();
+    let (code, _, said) = as_nobody(&place, &["logout", "r.example", "--authfile", &named]);
+    assert!(code == 1 && said.contains("permission denied"), "{code}: {said}");
+}

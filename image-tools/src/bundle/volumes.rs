@@ -4,6 +4,7 @@
 //! `docker run --rm` has it, and is memory. For much data, a mount of the caller's own takes its place, or
 //! [`Volumes::Rootfs`] leaves it where it is; then a commit has to leave it out.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
@@ -23,7 +24,7 @@ pub enum Volumes {
     Rootfs,
 }
 
-/// One mount for each volume, outer ones first. What is `mounted` anyway is left out, with a warning.
+/// One mount for each volume, however often it is written, outer ones first. What is `mounted` anyway is left out, with a warning.
 pub fn mounts(
     image: &Process,
     root: BorrowedFd<'_>,
@@ -31,15 +32,17 @@ pub fn mounts(
     mounted: &[Value],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Value>> {
-    let mut mounts = Vec::new();
-    // Sorted, as the keys of every object are.
+    let mut volumes = BTreeMap::new();
     for volume in image.volumes.keys() {
-        let place = || format!("config.Volumes[{volume:?}]");
-        let path = clean(volume).with_context(place)?;
+        let place = format!("config.Volumes[{volume:?}]");
+        volumes.insert(clean(volume).context(&place)?, place);
+    }
+    let mut mounts = Vec::new();
+    for (path, place) in volumes {
         if mounted.iter().any(|mount| mount["destination"] == path.as_str()) {
-            warnings.push(format!("{}: left out: {path} is a mount of every container", place()));
+            warnings.push(format!("{place}: left out: {path} is a mount of every container"));
         } else {
-            let options = options(root, &path, maps).with_context(place)?;
+            let options = options(root, &path, maps).context(place)?;
             mounts.push(json!({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}));
         }
     }
@@ -120,11 +123,11 @@ mod tests {
         let own = format!("uid={},gid={}", tree.owner().0, tree.owner().1);
         assert_eq!(check(&tree, &["/data"], None), Ok(vec![format!("/data mode=1770,{own}")]));
         assert_eq!(
-            check(&tree, &["/data/inner/", "/data", "/none", "/a/../data/./x"], None),
+            check(&tree, &["/data/inner/", "/data", "/data/", "/none", "/a/../data/./x"], None),
             Ok(vec![
-                "/data/x mode=755".into(),
                 format!("/data mode=1770,{own}"),
                 format!("/data/inner mode=755,{own}"),
+                "/data/x mode=755".into(),
                 "/none mode=755".into(),
             ])
         );

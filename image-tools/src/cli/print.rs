@@ -10,6 +10,7 @@ use crate::ops::load::Loaded;
 use crate::ops::ls::Line;
 use crate::progress::bytes as size;
 use crate::store::gc::Collected;
+use crate::terminal::line;
 
 fn out(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("standard output")
@@ -27,6 +28,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<()> {
 
 /// Columns as wide as their widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)
@@ -34,7 +36,7 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> Result<()> {
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
     let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-    for row in std::iter::once(&head).chain(rows) {
+    for row in std::iter::once(&head).chain(&rows) {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text.push_str(cells.join("   ").trim_end());
@@ -48,7 +50,7 @@ pub(super) fn loaded(loaded: &[Loaded], as_json: bool) -> Result<()> {
         return json(loaded);
     }
     let lines = loaded.iter().map(|one| match &one.name {
-        Some(name) => format!("{name}\n"),
+        Some(name) => line(name) + "\n",
         None => format!("{}\n", one.digest),
     });
     out(&lines.collect::<String>())
@@ -60,15 +62,15 @@ pub(super) fn list(lines: &[Line], as_json: bool) -> Result<()> {
     }
     let rows: Vec<Vec<String>> = lines
         .iter()
-        .map(|line| {
+        .map(|image| {
             vec![
-                line.name.clone(),
-                line.id.as_ref().map_or("-", |id| id.short()).to_owned(),
-                line.platform.clone().unwrap_or_else(|| "-".into()),
-                line.created.as_deref().map_or("-", |c| c.get(..10).unwrap_or(c)).to_owned(),
-                line.layers.to_string(),
-                size(line.size),
-                if line.applied { "yes" } else { "no" }.to_owned(),
+                image.name.clone(),
+                image.id.as_ref().map_or("-", |id| id.short()).to_owned(),
+                image.platform.clone().unwrap_or_else(|| "-".into()),
+                image.created.as_deref().map_or("-", |c| c.get(..10).unwrap_or(c)).to_owned(),
+                image.layers.to_string(),
+                size(image.size),
+                if image.applied { "yes" } else { "no" }.to_owned(),
             ]
         })
         .collect();
@@ -83,7 +85,7 @@ pub(super) fn history(steps: &[Step], as_json: bool) -> Result<()> {
         .iter()
         .map(|step| {
             let what = if step.created_by.is_empty() { &step.comment } else { &step.created_by };
-            let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
+            let what: String = what.chars().take(100).collect();
             let when = step.created.get(..10).unwrap_or(&step.created).to_owned();
             vec![when, step.size.map_or("-".into(), size), what]
         })
@@ -102,6 +104,6 @@ pub(super) fn collected(collected: &Collected, as_json: bool) -> Result<()> {
 pub(super) fn problems(problems: &[String], as_json: bool) -> Result<()> {
     match as_json {
         true => json(problems),
-        false => out(&problems.iter().map(|p| format!("{p}\n")).collect::<String>()),
+        false => out(&problems.iter().map(|p| line(p) + "\n").collect::<String>()),
     }
 }

@@ -130,15 +130,6 @@ impl<R: BufRead> Decompressed<R> {
         })
     }
 
-    /// What is decompressed; none behind the last member.
-    pub fn source(&self) -> Option<&R> {
-        match self {
-            Self::None(source) => Some(source),
-            Self::Gzip(gzip) => gzip.source(),
-            Self::Zstd(decoder) => Some(decoder.get_ref()),
-        }
-    }
-
     /// Reads what is left of the source: where its digest is checked at its end, a broken stream is told as what it is.
     pub fn drain(&mut self) -> io::Result<()> {
         let source: &mut dyn Read = match self {

@@ -19,6 +19,7 @@ use crate::layer::write::Archive;
 
 pub use ids::Ids;
 pub use marks::Overlay;
+pub(crate) use walk::check_name;
 
 /// How a layer is made.
 #[derive(Clone, Default)]
@@ -34,7 +35,7 @@ pub struct Options<'a> {
     pub overlay: Overlay,
 }
 
-/// Appends what the upper directory of an overlay changes in the tree below it. `lower` is that tree, whole: with it
+/// Appends what the upper directory of an overlay changes in the tree below it. `lower` is that tree, whole and mounted:
 /// the layer has whiteouts for what was there only, opaque directories become explicit whiteouts, and files that were
 /// copied up and not changed stay out. Files with several names are never left out, so that they stay one file.
 ///
@@ -43,15 +44,12 @@ pub struct Options<'a> {
 /// fails.
 pub fn overlay<W: Write>(
     upper: BorrowedFd<'_>,
-    lower: Option<BorrowedFd<'_>>,
+    lower: BorrowedFd<'_>,
     options: &Options<'_>,
     archive: &mut Archive<W>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let base = match lower {
-        Some(lower) => Base::Lower(Chain::new(lower).context("the tree below the overlay")?),
-        None => Base::Unknown,
-    };
+    let base = Base::Lower(Chain::new(lower).context("the tree below the overlay")?);
     Walk::new(upper, base, Some(options.overlay), options, archive, warn)?.run()
 }
 

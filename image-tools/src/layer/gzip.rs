@@ -29,11 +29,6 @@ impl<R: BufRead> Gzip<R> {
     }
 
     /// What is decompressed; none behind the last member.
-    pub fn source(&self) -> Option<&R> {
-        self.member.as_ref().map(DeflateDecoder::get_ref)
-    }
-
-    /// The same, to be read.
     pub fn source_mut(&mut self) -> Option<&mut R> {
         self.member.as_mut().map(DeflateDecoder::get_mut)
     }

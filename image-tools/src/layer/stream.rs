@@ -43,9 +43,12 @@ pub fn limit(blob: u64, given: Option<u64>) -> u64 {
     given.unwrap_or_else(|| FREE.max(blob.saturating_mul(GROWTH)))
 }
 
-/// Copies an archive of unknown size, which may grow as much: against bombs, too.
-pub fn copy_limited(compressed: impl Read, to: &mut impl io::Write) -> Result<()> {
-    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, Counted(compressed, 0)), true)?;
+/// Copies an archive that nobody announced a size of, decompressed: no more than [`limit`] makes of what was `given` and of the bytes
+/// read so far.
+pub fn copy_limited(compressed: impl Read, to: &mut impl io::Write, given: Option<u64>) -> Result<()> {
+    let read = Arc::new(AtomicU64::new(0));
+    let source = Shared { source: compressed, read: Arc::clone(&read) };
+    let mut archive = Decompressed::new(BufReader::with_capacity(INPUT, source), true)?;
     let mut buffer = vec![0; CHUNK];
     let mut written = 0u64;
     loop {
@@ -54,22 +57,11 @@ pub fn copy_limited(compressed: impl Read, to: &mut impl io::Write) -> Result<()
             return Ok(());
         }
         written += n as u64;
-        let limit = limit(archive.source().map_or(0, |source| source.get_ref().1), None);
+        let limit = limit(read.load(Ordering::Relaxed), given);
         if written > limit {
             return Err(Error::invalid(format!("uncompressed: more than {limit} bytes")));
         }
         to.write_all(&buffer[..n])?;
-    }
-}
-
-/// A reader that knows how far it is.
-struct Counted<R>(R, u64);
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.read(to)?;
-        self.1 += n as u64;
-        Ok(n)
     }
 }
 

@@ -56,7 +56,7 @@ pub fn commit(common: &Common, dir: &Path, name: &Reference, options: &Options) 
             let upper = tree::open_dir(CWD, dir.join("upper")).context("upper")?;
             let trees = record.layers.iter().map(|key| store.layer_tree(key)).collect::<Result<Vec<_>>>()?;
             let lower = overlay::stack(&trees, None)?;
-            diff::overlay(upper.as_fd(), Some(lower.as_fd()), &diff_options, archive, &mut warn)
+            diff::overlay(upper.as_fd(), lower.as_fd(), &diff_options, archive, &mut warn)
         } else {
             let root = tree::open_dir(CWD, dir.join("rootfs")).context("rootfs")?;
             let stat = File::open(dir.join(STAT)).context(STAT)?;

@@ -1,7 +1,6 @@
 //! `import`: a tree, as an archive or a folder, becomes an image of one layer.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -9,7 +8,6 @@ use super::{Common, Making};
 use crate::derive::{self, Changes};
 use crate::error::{Context, Result};
 use crate::image::Image;
-use crate::layer::compression::Decompressed;
 use crate::layer::diff;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -44,9 +42,8 @@ fn make(
         })
     } else {
         let file = if from == Path::new("-") { File::open("/dev/stdin") } else { File::open(from) };
-        let file = BufReader::with_capacity(256 << 10, file.with_context(|| shown.clone())?);
-        Decompressed::new(file, true)
-            .and_then(|mut archive| derive::layer_of_archive(&store, making.compression, &mut archive))
+        let file = file.with_context(|| shown.clone())?;
+        derive::layer_of_archive(&store, making.compression, file, common.limit)
     };
     let layer = layer.with_context(|| shown.clone())?;
     let step = making.step(&format!("pintle-image import {shown}"));

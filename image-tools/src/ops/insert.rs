@@ -8,6 +8,10 @@ use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+
+use super::load::Loaded;
 use super::{Common, Making, find, mount};
 use crate::derive;
 use crate::error::{Context, Error, Result};
@@ -16,7 +20,6 @@ use crate::layer::diff;
 use crate::layer::member::{Kind, Member, Time};
 use crate::layer::write::Archive;
 use crate::location::Location;
-use crate::manifest::Descriptor;
 use crate::overlay::{self, Upper};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -33,17 +36,18 @@ pub enum Change {
     Remove,
 }
 
-/// Makes the change at `path` of the image that `from` names, and names the new image `name`.
+/// Makes the change at `path` of the image that `from` names; the new one is called `name`, or takes its name over.
 pub fn insert(
     common: &Common,
     from: &Location,
     change: &Change,
     path: &str,
-    name: &Reference,
+    name: Option<&Reference>,
     making: &Making,
-) -> Result<Descriptor> {
+) -> Result<Loaded> {
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
+    let name = found.new_name(name)?.to_string();
     let (_, trees) = mount::layers(common, &store, &found)?;
     let temporary = store.temporary()?;
     let (upper, work) = (temporary.make("upper")?, temporary.make("work")?);
@@ -63,13 +67,13 @@ pub fn insert(
             ..diff::Options::default()
         };
         let mut warn = |text: &str| common.progress.warn(text);
-        diff::overlay(upper.as_fd(), Some(lower.as_fd()), &options, archive, &mut warn)
+        diff::overlay(upper.as_fd(), lower.as_fd(), &options, archive, &mut warn)
     })?;
     let step = making.step(&format!("pintle-image insert {path}"));
     let changed = (layer.members > 0).then_some(&layer);
     let image = derive::image(&store, Some(&found.image), &common.platform, changed, &step, |_| Ok(()))?;
-    store.name(&name.to_string(), &image)?;
-    Ok(image)
+    store.name(&name, &image)?;
+    Ok(Loaded { name: Some(name), digest: image.digest })
 }
 
 fn make(common: &Common, tree: &OwnedFd, at: &[u8], change: &Change) -> Result<()> {
@@ -81,6 +85,9 @@ fn make(common: &Common, tree: &OwnedFd, at: &[u8], change: &Change) -> Result<(
         let (parent, name) = split.map_or((&b"."[..], at), |slash| (&at[..slash], &at[slash + 1..]));
         let parent = apply::open_in_root(tree.as_fd(), parent).context("its directory")?;
         let name = CString::new(name).map_err(|_| Error::invalid("a name with a NUL"))?;
+        if matches!(change, Change::Remove) {
+            statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
         tree::remove(&parent, &name)?;
     }
     match change {
@@ -128,8 +135,11 @@ fn copy(common: &Common, source: &Path, tree: BorrowedFd<'_>, at: &[u8]) -> Resu
             Ok(())
         });
         let sent = sent.join().unwrap_or_else(|_| Err(Error::other("the reading thread panicked")));
-        // Where applying stops, sending does, too, for no reason of its own.
-        applied.and(sent)
+        // Where sending stops, applying sees an archive without an end; where applying stops, sending sees nobody reading.
+        match sent {
+            Err(e) if !e.to_string().ends_with(&pintle::error::errno_text(Errno::PIPE)) => Err(e),
+            sent => applied.and(sent),
+        }
     })
     .with_context(|| shown.clone())
 }
@@ -142,6 +152,7 @@ fn file_member(source: &Path, at: &[u8], meta: &std::fs::Metadata) -> Result<Mem
     }
     let name = source.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
     let path = if at.is_empty() { name.to_vec() } else { at.to_vec() };
+    path.split(|b| *b == b'/').try_for_each(diff::check_name)?;
     Ok(Member {
         path,
         kind: Kind::File { size: meta.len(), extents: None },

@@ -17,10 +17,10 @@ pub struct Options {
     pub blobs_only: bool,
 }
 
-/// An image that was loaded.
+/// An image that was loaded, pulled, pushed or made.
 #[derive(Debug, serde::Serialize)]
 pub struct Loaded {
-    /// Its name in the store.
+    /// Its name in the store, or in the registry it went to.
     pub name: Option<String>,
     /// Its manifest.
     pub digest: crate::digest::Digest,

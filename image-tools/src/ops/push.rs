@@ -2,8 +2,9 @@
 
 use std::io::Read;
 
-use super::{Common, Found, find};
-use crate::digest::{Digest, Verified};
+use super::load::Loaded;
+use super::{Common, Found, find, nameless};
+use crate::digest::Verified;
 use crate::error::{Error, Result};
 use crate::layout::REF_NAME;
 use crate::location::Location;
@@ -13,11 +14,12 @@ use crate::reference::Reference;
 use crate::registry::{Client, Pushed, Settings};
 use crate::store::Store;
 
-/// Pushes the image that `from` names as `to`; gives the manifest's digest.
-pub fn push(common: &Common, settings: Settings, from: &Location, to: &Reference) -> Result<Digest> {
+/// Pushes the image that `from` names as `to`; none: under its own name.
+pub fn push(common: &Common, settings: Settings, from: &Location, to: Option<&Reference>) -> Result<Loaded> {
     let client = Client::new(settings)?;
     let store = Store::open(&common.root)?;
     let found = find(common, &store, from)?;
+    let to = &to.cloned().or_else(|| found.own_name()).ok_or_else(nameless)?;
     let manifest = &found.image.manifest;
     if let Some(foreign) = manifest.layers.iter().find(|l| media::is_foreign(&l.media_type)) {
         let why = "its owner lets nobody pass it on";
@@ -26,7 +28,8 @@ pub fn push(common: &Common, settings: Settings, from: &Location, to: &Reference
     let neighbours = neighbours(&store, to)?;
     let blobs: Vec<&Descriptor> = manifest.layers.iter().chain([&manifest.config]).collect();
     in_parallel(common.jobs, &blobs, |blob| push_blob(common, &client, &found, to, blob, &neighbours))?;
-    client.put_manifest(to, &found.image.descriptor.media_type, &found.image.manifest_bytes)
+    let digest = client.put_manifest(to, &found.image.descriptor.media_type, &found.image.manifest_bytes)?;
+    Ok(Loaded { name: Some(to.to_string()), digest })
 }
 
 fn push_blob(

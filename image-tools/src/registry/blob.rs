@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
-/// So much further since the last cut, and the count of retries begins again.
+/// So much further, over however many cuts, and the count of retries begins again.
 const PROGRESS: u64 = 1 << 20;
 
 /// A blob's bytes from some position on; reading ends at the descriptor's size, and an end before it is an error.
@@ -121,8 +121,8 @@ impl Blob<'_> {
     fn recover(&mut self, mut trouble: Trouble) -> Result<()> {
         if self.position - self.cut >= PROGRESS {
             self.tries = 0;
+            self.cut = self.position;
         }
-        self.cut = self.position;
         loop {
             self.body = None;
             if self.tries == self.client.settings.retries {

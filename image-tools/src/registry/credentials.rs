@@ -132,12 +132,16 @@ impl Environment {
         }
     }
 
-    /// Where credentials are looked for, first match first; files that are not there are passed over.
+    /// Where credentials are looked for, first match first; files that are not there are passed over. So is one that is
+    /// closed to us, which is another user's, unless it was named.
     pub fn auth_files(&self) -> Vec<PathBuf> {
         let config = self.config_home.as_ref().map(|dir| dir.join("containers/auth.json"));
         let docker = self.docker_config.as_ref().map(|dir| dir.join("config.json"));
-        let files = self.authfile.iter().cloned().chain([self.runtime_file()]).chain(config).chain(docker);
-        files.collect()
+        let closed = |path: &PathBuf| {
+            File::open(path).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        let usual = [self.runtime_file()].into_iter().chain(config).chain(docker);
+        self.authfile.iter().cloned().chain(usual.filter(|path| !closed(path))).collect()
     }
 
     /// Mirrors and the like: the user's own file, if there is one, in place of the machine's.
@@ -322,7 +326,9 @@ fn normal(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let legacy = bare.is_some();
     let key = bare.unwrap_or(key).trim_end_matches('/');
-    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
+    let host = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2"));
+    // Of a longer path, it is a repository's name.
+    let key = host.filter(|host| !host.contains('/')).unwrap_or(key);
     // A URL's path never was part of the name.
     let key = if legacy { host_of(key) } else { key };
     match key {
@@ -454,6 +460,10 @@ mod tests {
         ] {
             let file = format!(r#"{{"auths":{{"{key}":{{"auth":"YTox"}}}}}}"#);
             check(&file, "docker.io", "library/debian", Some("a:1"));
+        }
+        check(r#"{"auths":{"r.example/v1/":{"auth":"YTox"}}}"#, "r.example", "x", Some("a:1"));
+        for (repository, expect) in [("team/v2", Some("a:1")), ("team/x", None)] {
+            check(r#"{"auths":{"r.example/team/v2":{"auth":"YTox"}}}"#, "r.example", repository, expect);
         }
         check(r#"{"auths":{"http://r.example/some/path":{"auth":"YTox"}}}"#, "r.example", "x", Some("a:1"));
     }

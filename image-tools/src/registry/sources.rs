@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::reference::Reference;
@@ -41,8 +41,9 @@ pub(super) struct Configuration {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Registry {
-    prefix: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bare")]
+    prefix: String,
+    #[serde(default, deserialize_with = "bare")]
     location: String,
     #[serde(default)]
     insecure: bool,
@@ -57,6 +58,7 @@ struct Registry {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Mirror {
+    #[serde(deserialize_with = "bare")]
     location: String,
     #[serde(default)]
     insecure: bool,
@@ -78,10 +80,7 @@ impl Configuration {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let mut folder = path.as_os_str().to_owned();
         folder.push(".d");
-        let further = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut further: Vec<PathBuf> =
-            further.filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
-        further.sort();
+        let further = further(Path::new(&folder)).with_context(|| Path::new(&folder).display())?;
         let mut all = Self::default();
         for path in [path.to_owned()].into_iter().chain(further) {
             match fs::read_to_string(&path) {
@@ -95,7 +94,13 @@ impl Configuration {
 
     /// What comes later about the same prefix counts.
     fn add(&mut self, text: &str) -> Result<()> {
-        let read: Self = toml::from_str(text).map_err(|e| Error::invalid(e.to_string().trim_end()))?;
+        let read: Self = toml::from_str(text).map_err(|e| {
+            // Behind its first line comes a drawing.
+            let whole = e.to_string();
+            Error::invalid(
+                whole.split_once('\n').map_or(whole.clone(), |(at, _)| format!("{at}: {}", e.message())),
+            )
+        })?;
         for (i, registry) in read.registries.into_iter().enumerate() {
             let prefix = registry.prefix().to_owned();
             if prefix.is_empty() {
@@ -146,7 +151,7 @@ impl Configuration {
 
 impl Registry {
     fn prefix(&self) -> &str {
-        self.prefix.as_deref().unwrap_or(&self.location)
+        if self.prefix.is_empty() { &self.location } else { &self.prefix }
     }
 
     /// How much of the name the prefix takes, at a border between its parts.
@@ -159,6 +164,23 @@ impl Registry {
         let rest = name.strip_prefix(prefix)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(prefix.len())
     }
+}
+
+/// The `*.conf` files of a folder, if it is there: one that can't be read may block a registry.
+fn further(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// People write a slash behind a host or a path, which would match nothing.
+fn bare<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<String, D::Error> {
+    Ok(String::deserialize(from)?.trim_end_matches('/').to_owned())
 }
 
 fn source(name: &str, insecure: bool, mirror: bool) -> Option<Source> {
@@ -195,6 +217,15 @@ mod tests {
         [[registry]]
         location = "bad.example"
         blocked = true
+        [[registry]]
+        prefix = ""
+        location = "slash.example/team/"
+        blocked = true
+        [[registry]]
+        prefix = "moved.example/"
+        location = "new.example/here/"
+        [[registry.mirror]]
+        location = "near.example/"
     "#;
 
     fn check(name: &str, expect: &[&str]) {
@@ -220,6 +251,7 @@ mod tests {
         check("debian", &["base.example/official/debian"]);
         check("x.corp.example/a/b", &["one.example/a/b"]);
         check("docker.io.example/a", &["docker.io.example/a"]);
+        check("moved.example/a", &["near.example/a", "new.example/here/a"]);
     }
 
     #[test]
@@ -228,7 +260,16 @@ mod tests {
         configuration.add(TEXT).unwrap();
         let blocked = configuration.sources(&Reference::parse("bad.example/a").unwrap(), false).unwrap_err();
         assert_eq!(blocked.to_string(), "bad.example/a: registries.conf blocks \"bad.example\"");
-        assert!(configuration.add("[[registry]]\ninsecure = 3").is_err());
+        let blocked = configuration.sources(&Reference::parse("slash.example/team/a").unwrap(), false);
+        assert_eq!(
+            blocked.unwrap_err().to_string(),
+            "slash.example/team/a: registries.conf blocks \"slash.example/team\""
+        );
+        let wrong = configuration.add("[[registry]]\ninsecure = 3").unwrap_err().to_string();
+        assert_eq!(
+            wrong,
+            "TOML parse error at line 2, column 12: invalid type: integer `3`, expected a boolean"
+        );
         assert!(configuration.add("[[registry]]\ninsecure = true").is_err());
     }
 
@@ -239,5 +280,16 @@ mod tests {
         configuration.add("[[registry]]\nlocation = 'r.example'\ninsecure = true").unwrap();
         let sources = configuration.sources(&Reference::parse("r.example/a").unwrap(), false).unwrap();
         assert!(sources.len() == 1 && sources[0].insecure);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_an_error() {
+        let path = std::env::temp_dir().join(format!("registries-{}.conf", crate::layout::unique()));
+        let folder = path.with_extension("conf.d");
+        assert!(Configuration::read(&path).unwrap().registries.is_empty());
+        fs::write(&folder, "").unwrap();
+        let error = Configuration::read(&path).unwrap_err().to_string();
+        fs::remove_file(&folder).unwrap();
+        assert_eq!(error, format!("{}: not a directory", folder.display()));
     }
 }

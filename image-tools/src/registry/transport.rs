@@ -125,10 +125,7 @@ impl Transport {
                 let text = format!("{}: redirected to another host, {}", display(&url), display(&next.url));
                 return Err(Error::unsupported(text).into());
             }
-            if url.scheme_str() == Some("https") && next.url.scheme_str() != Some("https") && !next.lax {
-                let text = format!("{}: redirected to plain http, {}", display(&url), display(&next.url));
-                return Err(Error::other(text).into());
-            }
+            refuse_downgrade(&url, &next.url, next.lax)?;
             call = next;
         }
         Err(Error::other(format!("{}: more than {MOST_REDIRECTS} redirects", display(&call.url))).into())
@@ -297,6 +294,15 @@ impl Read for Exact<'_> {
 /// Only what asks may be asked elsewhere; 307 and 308 ask for the same method.
 fn may_follow(method: &Method, status: StatusCode) -> bool {
     matches!(*method, Method::GET | Method::HEAD) || matches!(status.as_u16(), 307 | 308)
+}
+
+/// Nobody is led from https to http, unless any answer will do.
+pub(super) fn refuse_downgrade(from: &Uri, to: &Uri, lax: bool) -> Result<()> {
+    if from.scheme_str() == Some("https") && to.scheme_str() != Some("https") && !lax {
+        let text = format!("{}: redirected to plain http, {}", display(from), display(to));
+        return Err(Error::other(text));
+    }
+    Ok(())
 }
 
 /// Scheme, host and port: what credentials belong to.

@@ -1,16 +1,19 @@
 //! Logging in: what a registry says to credentials, and what is written where.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use pintle_image::error::Kind;
 use pintle_image::manifest::media;
 use pintle_image::registry::credentials::{self, Credentials};
+use pintle_image::registry::proxy::Proxies;
 use pintle_image::registry::{Client, Settings};
 
 use super::pull::tempfile;
-use super::server::{Gate, Server};
+use super::server::{Fault, Gate, Server};
 use super::{client_as, credentials, error, name, settings};
 
 #[test]
@@ -26,6 +29,37 @@ fn a_registry_is_asked_whether_it_takes_a_password() {
         assert_eq!(got.to_string(), format!("{host}: it does not take the user name \"me\" or its password"));
     }
     assert_eq!(error(super::client().login(&host)).kind(), Kind::Usage);
+}
+
+#[test]
+fn a_page_that_is_not_there_is_no_welcome_where_nobody_asked() {
+    let server = Server::new();
+    let client = client_as("me", "geheim");
+    let v2 = |status, headers, times| server.fault("GET", "/v2/", Fault::Status(status, headers), times);
+    v2(404, vec![], 2);
+    let got = error(client.login(&server.host()));
+    assert_eq!(got.to_string(), format!("not found on {} (fault 404)", server.host()));
+    v2(401, vec![("www-authenticate", "Basic realm=x".to_owned())], 1);
+    v2(404, vec![], 1);
+    client.login(&server.host()).unwrap();
+}
+
+/// A host without a dot or a port would be a repository of Docker's in an image's name.
+#[test]
+fn a_password_for_a_host_of_one_word_is_not_docker_s() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let https = Some(format!("http://{}", proxy.local_addr().unwrap()));
+    let asked = std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(proxy.accept().unwrap().0).read_line(&mut line).unwrap();
+        line
+    });
+    let credentials = Some(credentials("me", "geheim"));
+    let proxies = Proxies { https, ..Proxies::default() };
+    let client = Client::new(Settings { credentials, proxies, retries: 0, ..settings() }).unwrap();
+    error(client.login("myhost"));
+    let line = asked.join().unwrap();
+    assert!(line.starts_with("CONNECT myhost:443 "), "{line}");
 }
 
 #[test]

@@ -117,7 +117,6 @@ fn an_image_goes_to_docker_registry_and_comes_back() {
     let config_blob = Descriptor::of(media::CONFIG, config);
     let push = |to: &Reference, from: &[String]| client.push_blob(to, &layer, from, &source(&bytes)).unwrap();
 
-    assert!(!client.has_blob(&image, &layer.digest).unwrap());
     assert_eq!(push(&image, &[]), Pushed::Sent);
     assert_eq!(push(&image, &[]), Pushed::There);
     assert_eq!(push(&other, &["team/app".into()]), Pushed::Mounted);
@@ -135,10 +134,6 @@ fn an_image_goes_to_docker_registry_and_comes_back() {
             .put_manifest(&registry.name(&format!("team/app:{tag}")), media::MANIFEST, manifest.as_bytes())
             .unwrap();
     }
-    let mut tags = client.tags(&image).unwrap();
-    // This version of it does not sort them.
-    tags.sort();
-    assert_eq!(tags, ["1", "2", "3", "4"]);
 
     // Another client, who learned nothing yet.
     let client = registry.client("geheim");
@@ -171,7 +166,7 @@ fn docker_registry_refuses_strangers_and_other_bytes() {
     other[7] ^= 1;
     let got = error(client.push_blob(&image, &blob, &[], &source(&other))).to_string();
     assert!(got.contains("digest"), "{got}");
-    assert!(!client.has_blob(&image, &blob.digest).unwrap());
+    assert_eq!(error(client.fetch(&image, &blob)).kind(), Kind::NotFound);
     let distrusting = Client::new(Settings { certificates: vec![], ..settings() }).unwrap();
     assert_eq!(error(distrusting.manifest(&image)).kind(), Kind::Invalid);
 }

@@ -88,7 +88,6 @@ struct Shared {
     gate: Mutex<Gate>,
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
-    page: usize,
     /// Connections that have not ended.
     open: AtomicUsize,
 }
@@ -140,7 +139,6 @@ impl Server {
             gate: Mutex::new(Gate::Open),
             tls: tls.map(Arc::new),
             address: listener.local_addr().expect("bound"),
-            page: 2,
             open: AtomicUsize::new(0),
         };
         let server = Self(Arc::new(shared));
@@ -349,9 +347,6 @@ impl Server {
             return Reply::new(200).body("{}");
         }
         let rest = path.strip_prefix("/v2/").unwrap_or("");
-        if let Some(repository) = rest.strip_suffix("/tags/list") {
-            return self.tags(repository, query);
-        }
         if let Some((repository, selector)) = rest.split_once("/manifests/") {
             return self.manifests(seen, repository, selector, body);
         }
@@ -361,28 +356,6 @@ impl Server {
         match rest.split_once("/blobs/") {
             Some((repository, digest)) => self.blobs(seen, repository, digest, whole_only),
             None => Reply::error(404),
-        }
-    }
-
-    fn tags(&self, repository: &str, query: &str) -> Reply {
-        let state = self.0.state.lock().unwrap();
-        let mut tags: Vec<&str> =
-            state.manifests.keys().filter(|(r, _)| r == repository).map(|(_, t)| &**t).collect();
-        tags.retain(|tag| !tag.contains(':'));
-        tags.sort_unstable();
-        let last = query.split('&').find_map(|field| field.strip_prefix("last="));
-        tags.retain(|tag| last.is_none_or(|last| *tag > last));
-        let more = tags.len() > self.0.page;
-        tags.truncate(self.0.page);
-        let page = serde_json::json!({ "name": repository, "tags": tags });
-        let reply = Reply::new(200).body(page.to_string());
-        match more {
-            true => {
-                let next =
-                    format!("</v2/{repository}/tags/list?last={}&n=2>; rel=\"next\"", tags[tags.len() - 1]);
-                reply.header("link", next)
-            }
-            false => reply,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pintle_image::error::Kind;
-use pintle_image::manifest::media;
+use pintle_image::manifest::{Descriptor, media};
 use pintle_image::reference::Reference;
 use pintle_image::registry::{Client, Settings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -145,6 +145,26 @@ fn a_redirect_from_https_to_http_is_refused() {
     assert!(got.contains("redirected to plain http"), "{got}");
     assert!(plain.seen("GET", "").is_empty());
     Client::new(Settings { insecure: true, ..settings() }).unwrap().manifest(&reference).unwrap();
+}
+
+#[test]
+fn an_upload_does_not_go_on_from_https_to_http() {
+    let authority = Authority::new();
+    let (server, reference) = serve(authority.server("localhost", false));
+    let plain = Server::new();
+    let dir = tempfile("upload-downgrade");
+    fs::create_dir_all(dir.join(server.host())).unwrap();
+    fs::write(dir.join(server.host()).join("ca.crt"), authority.pem()).unwrap();
+    let away = format!("http://{}/v2/a/blobs/uploads/1", plain.host());
+    server.fault("POST", "/uploads/", Fault::Headers(vec![("location", away)]), 9);
+    let blob = Descriptor::of("x", b"bytes");
+    let open = || Ok(Box::new(&b"bytes"[..]) as Box<dyn std::io::Read + Send>);
+    let got = error(trusting(&dir).push_blob(&reference, &blob, &[], &open)).to_string();
+    assert!(got.contains("redirected to plain http"), "{got}");
+    assert!(plain.seen("PUT", "").is_empty());
+    let lax = Client::new(Settings { insecure: true, ..settings() }).unwrap();
+    error(lax.push_blob(&reference, &blob, &[], &open));
+    assert!(!plain.seen("PUT", "").is_empty());
 }
 
 #[test]

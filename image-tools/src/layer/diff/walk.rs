@@ -22,9 +22,7 @@ const PIECE: usize = 64 * 1024;
 pub(super) enum Base<'a> {
     /// Nothing: all of it is new.
     Empty,
-    /// Something that nobody can look at: an upper directory says itself what it changes.
-    Unknown,
-    /// The tree below an upper directory.
+    /// The tree below an upper directory, mounted.
     Lower(Chain),
     /// What the tree was; and its root.
     Manifest(Reader<'a>, Stat),
@@ -35,8 +33,6 @@ pub(super) enum Base<'a> {
 enum Below {
     /// No directory: all here is new.
     Nothing,
-    /// Perhaps one.
-    Unknown,
     /// A directory, in which the lower chain or the manifest's reader stands.
     Directory,
 }
@@ -100,7 +96,6 @@ impl<'a, W: Write> Walk<'a, W> {
     fn walk(&mut self) -> Result<()> {
         let (below, was) = match &self.base {
             Base::Empty => (Below::Nothing, None),
-            Base::Unknown => (Below::Unknown, None),
             Base::Lower(_) => (Below::Directory, None),
             Base::Manifest(_, root) => (Below::Directory, Some(*root)),
         };
@@ -158,7 +153,6 @@ impl<'a, W: Write> Walk<'a, W> {
         let below = match (&mut self.base, above) {
             (Base::Lower(chain), Below::Directory) => enter_lower(chain, &entry.name)?,
             (Base::Manifest(..), _) if was.is_some() => Below::Directory,
-            (Base::Unknown, Below::Unknown) => Below::Unknown,
             _ => Below::Nothing,
         };
         self.tree.enter(fd, stat.inode);
@@ -188,8 +182,6 @@ impl<'a, W: Write> Walk<'a, W> {
         };
         let changed = match below {
             Below::Nothing => true,
-            // An upper directory has a root even if nothing changed.
-            Below::Unknown => !self.levels.is_empty(),
             Below::Directory => self.changed(&stat, &xattrs, was.zip(block.as_ref()))?,
         };
         let path = if self.path.is_empty() { b"./".to_vec() } else { [self.path.as_slice(), b"/"].concat() };
@@ -205,8 +197,6 @@ impl<'a, W: Write> Walk<'a, W> {
         for name in &hidden {
             self.out.whiteout(&self.path, name)?;
         }
-        // What the layer itself calls opaque has nothing below; of what it hides name by name, the rest still shows.
-        let below = if below == Below::Unknown && opaque == Opaque::Whole { Below::Nothing } else { below };
         let path = self.path.len();
         self.levels.push(Level { below, opaque, children: children.into_iter(), path });
         Ok(())
@@ -224,7 +214,7 @@ impl<'a, W: Write> Walk<'a, W> {
             (_, Some((was, block))) => Ok(!same(&was) || stat::rest(xattrs, &[]) != block.rest),
             (Base::Lower(chain), None) => {
                 let was = Stat::of(chain.last())?;
-                Ok(!same(&was) || !self.same_xattrs(xattrs, tree::xattrs(chain.last())?))
+                Ok(!same(&was) || !same_xattrs(xattrs, tree::xattrs(chain.last())?))
             }
             _ => Ok(true),
         }
@@ -267,7 +257,7 @@ impl<'a, W: Write> Walk<'a, W> {
         }
         match tree::open(lower, &Entry { name: entry.name.clone(), stat: was })? {
             Opened::Yes(old, _) => {
-                Ok(self.same_xattrs(xattrs, tree::xattrs(old.as_fd())?) && same_content(fd, &old)?)
+                Ok(same_xattrs(xattrs, tree::xattrs(old.as_fd())?) && same_content(fd, &old)?)
             }
             Opened::Mount => Ok(false),
         }
@@ -290,7 +280,7 @@ impl<'a, W: Write> Walk<'a, W> {
         if let Some(lower) = self.lower(below).filter(|_| entry.stat.links == 1)
             && let Some(was) = stat_if_any(lower, &entry.name)?
             && same_stat(&entry.stat, &was)
-            && self.same_xattrs(&xattrs, tree::xattrs_at(lower, &entry.name)?)
+            && same_xattrs(&xattrs, tree::xattrs_at(lower, &entry.name)?)
             && (was.kind != Type::Symlink || Kind::Symlink(tree::target(lower, &entry.name)?) == kind)
         {
             return Ok(());
@@ -314,14 +304,6 @@ impl<'a, W: Write> Walk<'a, W> {
             Some(overlay) => marks::split(raw, overlay),
             None => Ok((raw, Opaque::No)),
         }
-    }
-
-    /// Whether attributes are those of the tree below, which is either mounted or one layer's own directory.
-    fn same_xattrs(&self, ours: &Xattrs, mut lower: Xattrs) -> bool {
-        let mut ours = ours.clone();
-        marks::drop_local(&mut ours);
-        marks::drop_local(&mut lower);
-        ours == lower || self.split(lower).is_ok_and(|(lower, _)| ours == lower)
     }
 
     /// The names that are gone from this directory, and what is to be visited.
@@ -392,28 +374,20 @@ impl<'a, W: Write> Walk<'a, W> {
         below: Below,
         opaque: Opaque,
     ) -> Result<Vec<Vec<u8>>> {
-        match (below, opaque) {
-            (Below::Nothing, _) => return Ok(Vec::new()),
-            (Below::Unknown, Opaque::Whole) => return Ok(vec![b".wh..opq".to_vec()]),
-            (Below::Unknown, _) => {}
-            (Below::Directory, _) => {
-                let Some(lower) = self.lower(below) else { return Ok(Vec::new()) };
-                if opaque == Opaque::Whole {
-                    let here = |name: &Vec<u8>| entries.binary_search_by(|e| e.name.cmp(name)).is_ok();
-                    let masked = self.masks.of(&self.path);
-                    let there = tree::list(lower)?.into_iter().map(|e| e.name);
-                    hidden = there.filter(|n| !here(n) && !masked.contains(n)).collect();
+        let Some(lower) = self.lower(below) else { return Ok(Vec::new()) };
+        if opaque == Opaque::Whole {
+            let here = |name: &Vec<u8>| entries.binary_search_by(|e| e.name.cmp(name)).is_ok();
+            let masked = self.masks.of(&self.path);
+            let there = tree::list(lower)?.into_iter().map(|e| e.name);
+            hidden = there.filter(|n| !here(n) && !masked.contains(n)).collect();
+        } else {
+            let mut there = Vec::with_capacity(hidden.len());
+            for name in hidden {
+                if stat_if_any(lower, &name)?.is_some() {
+                    there.push(name);
                 }
-                let mut there = Vec::with_capacity(hidden.len());
-                for name in hidden {
-                    // A lower tree of one layer may have whiteouts of its own, which are nothing to hide.
-                    let was = stat_if_any(lower, &name)?;
-                    if was.is_some_and(|stat| cannot_be_told(stat) != Some(WHITEOUT)) {
-                        there.push(name);
-                    }
-                }
-                hidden = there;
             }
+            hidden = there;
         }
         hidden.iter().try_for_each(|name| check_name(name))?;
         Ok(hidden)
@@ -488,6 +462,14 @@ fn stat_if_any(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
     }
 }
 
+/// Whether attributes are those of the tree below.
+fn same_xattrs(ours: &Xattrs, mut lower: Xattrs) -> bool {
+    let mut ours = ours.clone();
+    marks::drop_local(&mut ours);
+    marks::drop_local(&mut lower);
+    ours == lower
+}
+
 /// The metadata that an image holds.
 fn same_stat(a: &Stat, b: &Stat) -> bool {
     let of = |s: &Stat| {
@@ -519,7 +501,7 @@ fn same_content(a: &OwnedFd, b: &OwnedFd) -> Result<bool> {
 }
 
 /// Names that mean something else in a layer.
-fn check_name(name: &[u8]) -> Result<()> {
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
     if name.starts_with(b".wh.") {
         let name = String::from_utf8_lossy(name);
         return Err(Error::invalid(format!(
