@@ -1,0 +1,26 @@
+//! What the Go shim is known to get wrong, by check: it is run all the same, and counts as what it is, not as a failure.
+
+use crate::place::{Shim, containerd};
+
+/// A fault of containerd-shim-runc-v2 or runc that a check finds.
+pub struct Fault {
+    /// The check.
+    pub check: &'static str,
+    /// `host`, `newest`, or empty for both daemons, each with its own shim.
+    pub containerd: &'static str,
+    /// A race or a time limit: it may also pass.
+    pub sometimes: bool,
+    /// What is wrong, and where that is told.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const FAULTS: &[Fault] = &[];
+
+/// The fault that a check is expected to show on the shim under test.
+pub fn fault(check: &str) -> Option<&'static Fault> {
+    let own = |fault: &&Fault| {
+        fault.check == check && (fault.containerd.is_empty() || fault.containerd == containerd())
+    };
+    FAULTS.iter().find(own).filter(|_| Shim::under_test() == Shim::Runc)
+}
