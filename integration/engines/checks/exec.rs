@@ -54,12 +54,14 @@ fn stdin_goes_in_and_its_end_is_seen(e: &Engine) {
 
 fn a_terminal_is_one(e: &Engine) {
     let task = e.idle();
-    let script = "tty; read line; echo got $line; stty size; exit 5";
+    let script = "tty; read line; echo got $line; trap 'stty size' WINCH; echo trapped; read line; exit 5";
     let (pty, mut ctr) = e.on_terminal(31, 91, &task.exec_words("x", &["--tty"], &["sh", "-c", script]));
     pty.wait_for("/dev/pts/0");
     pty.write("typed\r");
     pty.wait_for("got typed");
-    pty.wait_for("31 91");
+    pty.wait_for("trapped");
+    Engine::resize(&pty, &ctr, 33, 99);
+    pty.write("end\r");
     assert_eq!(ctr.wait().unwrap().code(), Some(5), "{}", pty.text());
     task.remove();
 }

@@ -73,10 +73,7 @@ fn a_terminal_follows_the_size(e: &Engine) {
         "trap 'stty size' WINCH; echo ready; while :; do read line && break; done; stty size; exit 0";
     let (pty, mut ctr) = e.on_terminal(30, 90, &e.run_words(&["--rm", "--tty"], &id, &["sh", "-c", script]));
     pty.wait_for("ready");
-    pty.resize(33, 99);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&ctr), rustix::process::Signal::WINCH)
-        .unwrap();
-    pty.wait_for("33 99");
+    Engine::resize(&pty, &ctr, 33, 99);
     pty.write("end\r");
     assert_eq!(ctr.wait().unwrap().code(), Some(0), "{}", pty.text());
 }

@@ -3,6 +3,7 @@
 use crate::call;
 use crate::place;
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -141,6 +142,8 @@ fn environment(command: &mut Command) {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", place::programs().display());
     command.env_clear().env("PATH", path).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
     command.env("TMPDIR", place::scratch());
+    // Makes std fork: glibc's posix_spawn leaves signal 32 ignored, which shims and containers would inherit.
+    command.uid(0);
 }
 
 /// Whether a path lies in a folder that mounts are below of.

@@ -3,12 +3,13 @@
 use crate::call::{self, Answer, Call};
 use crate::daemon::Daemon;
 use crate::place::{self, Shim};
-use crate::{Pty, left, wait_for};
+use crate::{Pty, happens, left, wait_for};
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A namespace in a daemon.
 pub struct Engine {
@@ -112,6 +113,19 @@ impl Engine {
         let mut command = self.command(args);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         (pty, command.spawn().expect("ctr starts"))
+    }
+
+    /// Changes a client's terminal to a size that its program is waiting to tell, and waits for that. The client hears of
+    /// it by a signal, again and again: it may not listen yet.
+    #[track_caller]
+    pub fn resize(pty: &Pty, client: &std::process::Child, rows: u16, columns: u16) {
+        pty.resize(rows, columns);
+        let told = format!("{rows} {columns}");
+        wait_for(&format!("{told:?} on the terminal"), || {
+            let pid = rustix::process::Pid::from_child(client);
+            rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("the client lives");
+            happens(Duration::from_millis(300), || pty.text().contains(&told))
+        });
     }
 
     /// An id that is new in this namespace.
