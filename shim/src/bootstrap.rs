@@ -107,8 +107,9 @@ mod tests {
     use crate::wire::bootstrap::Extension;
 
     fn arguments() -> Arguments {
-        let (id, namespace) = ("c1".into(), "ns".into());
-        Arguments { id, namespace, events: "/run/t".into(), ..Arguments::default() }
+        let mut arguments = Arguments::default();
+        (arguments.id, arguments.namespace, arguments.events) = ("c1".into(), "ns".into(), "/run/t".into());
+        arguments
     }
 
     fn read(input: &[u8], variables: &[(&str, &str)]) -> Bootstrap {
