@@ -82,6 +82,10 @@ pub struct Process {
     pub open: usize,
     /// The relay of its input.
     pub input: Option<u32>,
+    /// The engine said that it would write no more, before there was anything to write to.
+    pub input_closed: bool,
+    /// Signals that came while it was being born, and who sent them.
+    pub signals: Vec<(Origin, u32)>,
     /// The master of its terminal, for its size.
     pub console: Option<OwnedFd>,
     /// Our ends of its pipes.
@@ -106,6 +110,8 @@ impl Process {
             deleting: None,
             open: 0,
             input: None,
+            input_closed: false,
+            signals: Vec::new(),
             console: None,
             ends: [None, None, None],
             unread: Vec::new(),
@@ -177,9 +183,9 @@ impl Process {
     /// # Errors
     /// Those of kill(2), in the words of containerd's own shim.
     pub fn kill(&self, signal: u32) -> Answer<()> {
-        let finished = || Failure::new(Code::NotFound, "process already finished");
+        let finished = |before| Failure::new(Code::NotFound, format!("{before}process already finished"));
         if self.exit.is_some() || self.held.is_some() {
-            return Err(finished());
+            return Err(finished(""));
         }
         let Some(pid) = Pid::from_raw(self.pid.cast_signed()) else {
             return Err(Failure::new(Code::FailedPrecondition, "process not created"));
@@ -188,9 +194,9 @@ impl Process {
             .and_then(|pidfd| pintle_sys::signal::send(pidfd, signal.cast_signed()));
         match sent {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::SRCH) => Err(finished()),
+            Err(rustix::io::Errno::SRCH) => Err(finished("exec kill error: ")),
             Err(errno) => Err(Failure::unknown(format!(
-                "unknown error after kill: {}",
+                "exec kill error: unknown error after kill: {}",
                 pintle::error::errno_text(errno)
             ))),
         }

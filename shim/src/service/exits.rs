@@ -224,6 +224,7 @@ impl Service {
             Verb::Create => self.undo_create(id, failure),
             Verb::Start | Verb::Exec => {
                 self.close_streams_unless_born(call.process);
+                self.deliver_signals(call.process);
                 if let Some(process) = self.processes.get_mut(&call.process) {
                     process.phase = if call.verb == Verb::Start { Phase::Created } else { Phase::Stopped };
                     let ended = process.exit.is_none() && call.verb == Verb::Exec;

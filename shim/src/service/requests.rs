@@ -3,7 +3,7 @@
 use super::{Service, Waiting};
 use crate::call::{Call, Verb};
 use crate::metrics;
-use crate::process::Origin;
+use crate::process::{Origin, Phase};
 use crate::wire::options::ProcessDetails;
 use crate::wire::task::{
     CheckpointRequest, CloseIoRequest, ConnectResponse, ContainerRequest, KillRequest, PidsResponse,
@@ -76,13 +76,13 @@ impl Service {
 
     pub(super) fn kill(&mut self, origin: Origin, request: &KillRequest) -> Answer<()> {
         let number = self.number_of(&request.id, &request.exec_id)?;
-        let process = self.process(number)?;
         if !request.exec_id.is_empty() {
-            process.kill(request.signal).map_err(|failure| match failure.code {
-                Code::FailedPrecondition => failure,
-                _ if process.exit.is_some() => failure,
-                _ => Failure { message: format!("exec kill error: {}", failure.message), ..failure },
-            })?;
+            let process = self.process_mut(number)?;
+            if process.phase == Phase::Starting {
+                process.signals.push((origin, request.signal));
+                return Ok(());
+            }
+            self.process(number)?.kill(request.signal)?;
             self.answer(origin, Ok(Empty {}));
             return Ok(());
         }
@@ -133,7 +133,9 @@ impl Service {
     }
 
     pub(super) fn close_io(&mut self, request: &CloseIoRequest) -> Answer<Empty> {
-        let process = self.process(self.number_of(&request.id, &request.exec_id)?)?;
+        let number = self.number_of(&request.id, &request.exec_id)?;
+        let process = self.process_mut(number)?;
+        process.input_closed = true;
         let Some(number) = process.input else { return Ok(Empty {}) };
         if let Some((_, relay)) = self.relays.get_mut(&number) {
             relay.close_input();

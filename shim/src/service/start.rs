@@ -122,8 +122,18 @@ impl Service {
         self.lay_streams(call)?;
         self.publisher.publish(&events::ExecStarted { container_id: id.into(), exec_id: exec, pid });
         self.answer(call.origin, Ok(PidResponse { pid }));
+        self.deliver_signals(call.process);
         self.known(call.process);
         Ok(())
+    }
+
+    /// What was to reach a process while it was being born.
+    pub(super) fn deliver_signals(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        for (origin, signal) in std::mem::take(&mut process.signals) {
+            let sent = self.process(number).and_then(|process| process.kill(signal));
+            self.answer(origin, sent.map(|()| Empty {}));
+        }
     }
 
     /// Has the kernel tell when it kills for want of memory; without a memory controller it never does.

@@ -68,7 +68,11 @@ impl Service {
         }
         if let (Some(to), false) = (input, stdin.is_empty()) {
             let path = stdin.strip_prefix("fifo://").unwrap_or(&stdin);
-            let number = self.add_relay(call.process, Relay::input(Source::open(Path::new(path))?, to))?;
+            let mut relay = Relay::input(Source::open(Path::new(path))?, to);
+            if self.process(call.process)?.input_closed {
+                relay.close_input();
+            }
+            let number = self.add_relay(call.process, relay)?;
             self.process_mut(call.process)?.input = Some(number);
         }
         Ok(())
