@@ -64,7 +64,8 @@ fn open_log() {
     }
 }
 
-fn block_signals() -> Result<SignalFd> {
+/// Has the end of children, and what asks this process to end, told by a descriptor.
+pub(crate) fn block_signals() -> Result<SignalFd> {
     let mut signals = SigSet::empty();
     [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| signals.add(signal));
     signals.thread_block().context("block signals")?;

@@ -6,7 +6,7 @@ mod delete;
 mod exits;
 mod requests;
 mod start;
-mod streams;
+pub(crate) mod streams;
 
 use crate::call::{Call, Verb};
 use crate::poll::Poll;
