@@ -152,9 +152,9 @@ mod tests {
         assert_eq!(texts(&mut reader), "0 1 2");
         write(3..5);
         assert_eq!(texts(&mut reader), "3 4");
-        // Two at a time are kept in each of three files: of ten the last six at most.
+        // Two in each of three files, after what is left in the one that is open.
         write(10..20);
-        assert_eq!(texts(&mut reader), "15 16 17 18 19");
+        assert_eq!(texts(&mut reader), "10 15 16 17 18 19");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
