@@ -43,16 +43,25 @@ pub fn print(folder: &Folder, record: &Record, follow: bool, tail: Option<usize>
 
 /// Prints the last lines of what there is; false if nobody reads them.
 fn skip(reader: &mut Reader, tail: usize) -> Result<bool> {
-    let (mut kept, mut lines) = (VecDeque::new(), 0);
+    let mut lines = VecDeque::new();
+    // What each stream printed since its last line.
+    let mut open = [Vec::new(), Vec::new()];
     while reader.advance()? {
         let Some(entry) = reader.entry() else { continue };
-        lines += usize::from(entry.full);
-        kept.push_back((entry.stream, entry.text.to_vec(), entry.full));
-        while lines > tail {
-            lines -= usize::from(kept.pop_front().is_some_and(|(_, _, full)| full));
+        let Some(line) = open.get_mut(entry.stream as usize) else { continue };
+        line.extend_from_slice(entry.text);
+        if entry.full {
+            lines.push_back((entry.stream, std::mem::take(line)));
+        }
+        while lines.len() > tail {
+            lines.pop_front();
         }
     }
-    Ok(kept.iter().all(|(stream, text, full)| show(&Entry { stream: *stream, text, full: *full })))
+    let [out, err] = &open;
+    let open =
+        [(Stream::Out, out), (Stream::Err, err)].map(|(stream, text)| Entry { stream, text, full: false });
+    let whole = lines.iter().map(|(stream, text)| Entry { stream: *stream, text, full: true });
+    Ok(whole.chain(open).all(|entry| show(&entry)))
 }
 
 /// Prints an entry; false if nobody reads it.

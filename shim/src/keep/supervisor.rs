@@ -29,6 +29,8 @@ const NOT_STARTED: u8 = 125;
 const LOG: &str = "log";
 /// Names the signal that ends a container, as images have it.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+/// How often one stream is read from before others have their turn.
+const TURNS: usize = 16;
 /// How long until another try to write down what could not be.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -160,7 +162,6 @@ impl Supervisor {
             let poll = Poll::new()?;
             let signals = block_signals()?;
             poll.add(&signals, Token::Signals, EventFlags::IN).context("epoll_ctl")?;
-            folder.save(&record)?;
             let log = Log::open(&record.log, run.log_size, run.log_files)?;
             let clients = Clients::listen(&folder.path.join(SOCKET), &poll)?;
             Ok((poll, signals, log, clients))
@@ -267,12 +268,19 @@ impl Supervisor {
         }
     }
 
-    /// Passes on what the container printed, in its turn.
+    /// Passes on what the container printed, in whole lines where it printed whole lines; whether there was anything.
     fn copy(&mut self, stream: Stream) -> bool {
-        let Some(bytes) = self.streams.read(stream) else { return false };
-        let logged = self.log.write(stream, &bytes, &now());
-        self.note(logged);
-        self.clients.send(stream, bytes);
+        for turn in 1..=TURNS {
+            let Some(bytes) = self.streams.read(stream, turn < TURNS) else { return turn > 1 };
+            if !bytes.is_empty() {
+                let logged = self.log.write(stream, &bytes, &now());
+                self.note(logged);
+                self.clients.send(stream, bytes);
+            }
+            if !self.streams.is_holding(stream) {
+                return true;
+            }
+        }
         true
     }
 
@@ -291,6 +299,7 @@ impl Supervisor {
     /// Calls the runtime.
     fn bear(&mut self) {
         self.record.status = Status::Starting;
+        self.save();
         let mark = self.runtime.mark();
         match self.call_run() {
             Ok(child) => self.phase = Phase::Birth { child, mark },
