@@ -172,7 +172,7 @@ fn output_is_logged_and_the_status_is_kept_until_rm() {
     assert_eq!((said.out.as_str(), said.err.as_str()), ("three\n", ""));
     let log = fs::read_to_string(place.file("log")).expect("a log");
     let ends: Vec<_> = log.lines().filter_map(|line| line.split_once("Z ")).map(|(_, end)| end).collect();
-    for end in ["stdout F one", "stderr F two", "stdout P thr", "stdout F ee"] {
+    for end in ["stdout F one", "stderr F two", "stdout F three"] {
         assert!(ends.contains(&end), "{log}");
     }
     assert!(place.call("list", &[]).ok().contains(" exited (7) "));

@@ -1,7 +1,7 @@
 //! The log of a container: entries as Kubernetes has them, `TIME stdout F text`, appended to a file; when it is full, it becomes FILE.1,
-//! FILE.1 becomes FILE.2, and the oldest goes. `P` in place of `F`: the line goes on in the stream's next entry.
+//! FILE.1 becomes FILE.2, and the oldest goes. `P` in place of `F`: the line was too long, and goes on in the stream's next entry.
 
-use super::packet::Stream;
+use super::packet::{CHUNK, Stream};
 use pintle::bail;
 use pintle::error::{Context as _, Result};
 use std::fs::{File, OpenOptions};
@@ -18,8 +18,8 @@ pub struct Log {
     limit: u64,
     file: File,
     size: u64,
-    /// The last entry of the stream was not the end of a line.
-    open: [bool; 2],
+    /// What each stream printed since its last line.
+    open: [Vec<u8>; 2],
     /// Nothing can be written just now, and that was told.
     failed: bool,
 }
@@ -73,19 +73,31 @@ impl Log {
     pub fn open(path: &Path, limit: u64, files: u16) -> Result<Self> {
         let file = append(path)?;
         let size = file.metadata().with_context(|| format!("stat {}", path.display()))?.len();
-        Ok(Self { paths: paths(path, files), limit, file, size, open: [false; 2], failed: false })
+        Ok(Self { paths: paths(path, files), limit, file, size, open: Default::default(), failed: false })
     }
 
-    /// Writes what was printed. What can't be written is lost; only the first failure in a row is told.
+    /// Writes the lines that were printed; one that is not over waits here, unless it is too long. What can't be written is lost; only the
+    /// first failure in a row is told.
     ///
     /// # Errors
     /// A file system that is full.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], now: &str) -> Result<()> {
-        let lines = bytes.split_inclusive(|byte| *byte == b'\n').map(|line| match line.split_last() {
-            Some((b'\n', text)) => Entry { stream, text, full: true },
-            _ => Entry { stream, text: line, full: false },
-        });
-        self.enter(lines, now)
+        let Some(open) = self.open.get_mut(stream as usize) else { return Ok(()) };
+        let mut entries = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            open.extend_from_slice(piece);
+            let full = open.pop_if(|byte| *byte == b'\n').is_some();
+            while open.len() > CHUNK {
+                let rest = open.split_off(CHUNK);
+                entries.push(Entry { stream, text: open, full: false }.write(now));
+                *open = rest;
+            }
+            if full {
+                entries.push(Entry { stream, text: open, full }.write(now));
+                open.clear();
+            }
+        }
+        self.enter(&entries)
     }
 
     /// The stream is over: so is its last line.
@@ -93,25 +105,21 @@ impl Log {
     /// # Errors
     /// As for [`Log::write`].
     pub fn end(&mut self, stream: Stream, now: &str) -> Result<()> {
-        match self.open.get(stream as usize) {
-            Some(true) => self.enter(std::iter::once(Entry { stream, text: b"", full: true }), now),
-            _ => Ok(()),
+        match self.open.get(stream as usize).is_some_and(|open| !open.is_empty()) {
+            true => self.write(stream, b"\n", now),
+            false => Ok(()),
         }
     }
 
-    fn enter<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>, now: &str) -> Result<()> {
+    fn enter(&mut self, entries: &[Vec<u8>]) -> Result<()> {
         let mut written = Ok(());
         let mut together = Vec::new();
         for entry in entries {
-            let line = entry.write(now);
             let size = self.size + together.len() as u64;
-            if size > 0 && size + line.len() as u64 > self.limit && written.is_ok() {
+            if size > 0 && size + entry.len() as u64 > self.limit && written.is_ok() {
                 written = self.append(&std::mem::take(&mut together)).and_then(|()| self.rotate());
             }
-            together.extend(line);
-            if let Some(open) = self.open.get_mut(entry.stream as usize) {
-                *open = !entry.full;
-            }
+            together.extend_from_slice(entry);
         }
         let written = written.and_then(|()| self.append(&together));
         let told_before = std::mem::replace(&mut self.failed, written.is_err());
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_become_entries_and_an_open_line_is_ended() {
+    fn lines_become_entries_and_only_long_ones_are_cut() {
         let folder = place("entries");
         let path = folder.join("log");
         let mut log = Log::open(&path, 1 << 20, 1).unwrap();
@@ -194,7 +202,13 @@ mod tests {
         log.write(Stream::Out, b"o\nlast", "T").unwrap();
         log.end(Stream::Out, "T").unwrap();
         log.end(Stream::Err, "T").unwrap();
-        let expect = "T stdout F one\nT stdout F \nT stdout P tw\nT stderr F e\nT stdout F o\nT stdout P last\nT stdout F \n";
+        let expect = "T stdout F one\nT stdout F \nT stderr F e\nT stdout F two\nT stdout F last\n";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expect);
+        let long = "x".repeat(CHUNK);
+        for bytes in [long.as_bytes(), b"yz", b"\n"] {
+            log.write(Stream::Out, bytes, "T").unwrap();
+        }
+        let expect = format!("{expect}T stdout P {long}\nT stdout F yz\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expect);
         let entry = Entry::read(b"2026-08-19T10:00:00.5Z stderr P a b ").unwrap();
         assert_eq!(entry, Entry { stream: Stream::Err, text: b"a b ", full: false });

@@ -23,7 +23,6 @@ const ENOUGH: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct Streams {
     output: [Option<OwnedFd>; 2],
-    held: [Vec<u8>; 2],
     input: Option<OwnedFd>,
     pending: Vec<u8>,
     /// The terminal's other side: as long as somebody has it open, the terminal does not end.
@@ -97,39 +96,24 @@ impl Streams {
         Ok(())
     }
 
-    /// What was printed; none where nothing is there, by now or for ever. With `hold` the beginning of a line stays here until the next
-    /// call, which is to follow at once: what is asked for may be nothing but that.
-    pub fn read(&mut self, stream: Stream, hold: bool) -> Option<Vec<u8>> {
-        let (place, held) = (self.output.get_mut(stream as usize)?, self.held.get_mut(stream as usize)?);
-        let mut bytes = std::mem::take(held);
-        let before = bytes.len();
-        bytes.resize(CHUNK, 0);
-        let read = place.as_ref().map(|from| {
-            loop {
-                match rustix::io::read(from, bytes.get_mut(before..).unwrap_or_default()) {
-                    Err(Errno::INTR) => {}
-                    other => break other,
+    /// What was printed; none where nothing is there, by now or for ever.
+    pub fn read(&mut self, stream: Stream) -> Option<Vec<u8>> {
+        let place = self.output.get_mut(stream as usize)?;
+        let mut bytes = vec![0; CHUNK];
+        loop {
+            match rustix::io::read(place.as_ref()?, &mut bytes) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return None,
+                Ok(0) | Err(_) => {
+                    *place = None;
+                    return None;
+                }
+                Ok(length) => {
+                    bytes.truncate(length);
+                    return Some(bytes);
                 }
             }
-        });
-        if let Some(Ok(length @ 1..)) = read {
-            bytes.truncate(before + length);
-            let line = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            if hold && (line > 0 || bytes.len() < CHUNK) {
-                *held = bytes.split_off(line);
-            }
-            return Some(bytes);
         }
-        if read != Some(Err(Errno::AGAIN)) {
-            *place = None;
-        }
-        bytes.truncate(before);
-        (before > 0).then_some(bytes)
-    }
-
-    /// Whether the beginning of a line was kept back.
-    pub fn is_holding(&self, stream: Stream) -> bool {
-        self.held.get(stream as usize).is_some_and(|held| !held.is_empty())
     }
 
     /// Sends the container input.

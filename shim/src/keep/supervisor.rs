@@ -29,8 +29,6 @@ const NOT_STARTED: u8 = 125;
 const LOG: &str = "log";
 /// Names the signal that ends a container, as images have it.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-/// How often one stream is read from before others have their turn.
-const TURNS: usize = 16;
 /// How long until another try to write down what could not be.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -268,19 +266,12 @@ impl Supervisor {
         }
     }
 
-    /// Passes on what the container printed, in whole lines where it printed whole lines; whether there was anything.
+    /// Passes on what the container printed, in its turn; whether there was anything.
     fn copy(&mut self, stream: Stream) -> bool {
-        for turn in 1..=TURNS {
-            let Some(bytes) = self.streams.read(stream, turn < TURNS) else { return turn > 1 };
-            if !bytes.is_empty() {
-                let logged = self.log.write(stream, &bytes, &now());
-                self.note(logged);
-                self.clients.send(stream, bytes);
-            }
-            if !self.streams.is_holding(stream) {
-                return true;
-            }
-        }
+        let Some(bytes) = self.streams.read(stream) else { return false };
+        let logged = self.log.write(stream, &bytes, &now());
+        self.note(logged);
+        self.clients.send(stream, bytes);
         true
     }
 
