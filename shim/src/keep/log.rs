@@ -127,17 +127,24 @@ impl Log {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        match self.file.write_all(bytes) {
-            Ok(()) => self.size += bytes.len() as u64,
-            Err(error) => {
-                // Rather nothing than half an entry.
-                if self.file.metadata().is_ok_and(|found| found.len() > self.size) {
-                    let _torn = self.file.set_len(self.size);
-                }
-                return Err(error).with_context(|| format!("write {}: output is lost", self.name()));
-            }
+        let written = self.file.write_all(bytes);
+        self.size += match &written {
+            Ok(()) => bytes.len() as u64,
+            Err(_) => self.whole(bytes),
+        };
+        written.with_context(|| format!("write {}: output is lost", self.name()))
+    }
+
+    /// After a failure: takes half an entry back; how much was written before it.
+    fn whole(&self, bytes: &[u8]) -> u64 {
+        let length = self.file.metadata().map_or(0, |found| found.len()).saturating_sub(self.size);
+        let part = usize::try_from(length).ok().and_then(|length| bytes.get(..length)).unwrap_or_default();
+        let whole = part.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
+        if length > whole {
+            // Whoever reads the log has to make the best of it then.
+            let _torn = self.file.set_len(self.size + whole);
         }
-        Ok(())
+        whole
     }
 
     fn rotate(&mut self) -> Result<()> {
