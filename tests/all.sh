@@ -107,7 +107,7 @@ machine_tests() {
 	done
 }
 
-for need in "ip iproute2" "ps procps" "unshare util-linux"; do
+for need in "ip iproute2" "ps procps" "unshare util-linux" "busybox busybox-static"; do
 	# Without them the tests that want them are skipped.
 	.ci/need $need || true
 done

@@ -1,5 +1,6 @@
 //! containerd-shim-pintle-v1: supervises the containers of one pod, or one container, for containerd (runtime v2, task service v2 and v3).
-//! One thread, one epoll; nothing here waits for anybody: what takes its time is a child under a time limit.
+//! [`keep`], pintle-keep, does so for a person without an engine. One thread, one epoll; nothing here waits for anybody: what takes its
+//! time is a child under a time limit.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod bootstrap;

@@ -49,7 +49,10 @@ impl Said {
 impl Place {
     /// The container is a shell's with this script. None where there can't be any: the test is skipped.
     fn new(script: &str) -> Option<Self> {
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|it| it.exists());
+        // One with an interpreter would not find its libraries there.
+        let is_static =
+            |path: &&Path| fs::read(path).is_ok_and(|elf| !elf.windows(9).any(|bytes| bytes == b"/ld-linux"));
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(is_static);
         let (true, Some(busybox)) = (rustix::process::geteuid().is_root(), busybox) else {
             println!("SKIP {}: needs root and a static busybox", std::thread::current().name().unwrap_or(""));
             return None;

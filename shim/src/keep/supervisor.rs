@@ -126,7 +126,8 @@ impl Supervisor {
         let bundle = absolute(&run.bundle)?;
         let spec = pintle::spec::load(&bundle)?;
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal == Some(true));
-        let signal = spec.annotations.as_ref().and_then(|all| all.get(STOP_SIGNAL));
+        let signal =
+            spec.annotations.as_ref().and_then(|all| all.get(STOP_SIGNAL)).filter(|text| !text.is_empty());
         let signal = signal.map_or(Ok(Signal::SIGTERM as i32), |text| pintle::cli::signal::parse(text));
         let signal = signal.with_context(|| format!("annotations.{STOP_SIGNAL}"))?;
         let root = run.root.as_deref().map_or_else(default_root, absolute)?;
