@@ -109,8 +109,12 @@ fn start(argv: &[OsString], run: &Run) -> Result<()> {
     if let Some(mut pipe) = child.stdout.take() {
         pipe.read_to_string(&mut said).context("hear from the supervisor")?;
     }
+    if said == "+" {
+        return Ok(());
+    }
+    // It has nothing more to do: nothing of it is to be left, either.
+    child.wait().context("wait for the supervisor")?;
     match said.split_at_checked(1) {
-        Some(("+", _)) => Ok(()),
         Some((_, error)) => Err(Error::new(error.to_owned())),
         None => Err(Error::new("the supervisor ended before the container ran")),
     }
