@@ -27,6 +27,8 @@ pub enum Token {
     Relay(u32),
     /// The memory of a container's cgroup.
     Memory(u32),
+    /// An init that was told to go on.
+    Release(u32),
 }
 
 impl Token {
@@ -38,6 +40,7 @@ impl Token {
             Self::Peer(n) => (3, n),
             Self::Relay(n) => (4, n),
             Self::Memory(n) => (5, n),
+            Self::Release(n) => (6, n),
         };
         kind << 32 | u64::from(number)
     }
@@ -51,6 +54,7 @@ impl Token {
             3 => Self::Peer(number),
             4 => Self::Relay(number),
             5 => Self::Memory(number),
+            6 => Self::Release(number),
             _ => return None,
         })
     }
@@ -122,6 +126,6 @@ mod tests {
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
-        assert_eq!(Token::unpack(6 << 32), None);
+        assert_eq!(Token::unpack(7 << 32), None);
     }
 }

@@ -107,6 +107,7 @@ impl Server {
             Token::Peer(peer) => self.hear(peer, flags),
             Token::Relay(relay) => self.service.relay(relay),
             Token::Memory(process) => self.service.memory_changed(process),
+            Token::Release(process) => self.service.released(process),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::wire::{Answer, Code, Empty, Failure, Mount};
 use exits::Ended;
 use pintle::cgroup::Watch;
 use pintle::log;
+use pintle::ops::start::Release;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -91,6 +92,8 @@ pub struct Service {
     relays: BTreeMap<u32, (u32, Relay)>,
     /// Relays that have more to do.
     ready: VecDeque<u32>,
+    /// Inits that were told to go on, by their numbers, and who asked for it.
+    releases: BTreeMap<u32, (Origin, Release)>,
     /// By the first process's number.
     memory: BTreeMap<u32, (Watch, u64)>,
     /// Children that ended before anybody knew whose they are.
@@ -115,6 +118,7 @@ impl Service {
             calls: BTreeMap::new(),
             relays: BTreeMap::new(),
             ready: VecDeque::new(),
+            releases: BTreeMap::new(),
             memory: BTreeMap::new(),
             early: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -332,26 +336,37 @@ impl Service {
     fn go_on(&mut self, id: &str) {
         while let Some(task) = self.tasks.get_mut(id).filter(|task| !task.busy) {
             let Some(next) = task.queue.pop_front() else { return };
-            let (origin, verb) = (next.origin, next.verb);
+            let (origin, verb, process) = (next.origin, next.verb, next.process);
             match self.begin(id, next) {
-                Ok(()) => {
+                Ok(busy) => {
                     if let Some(task) = self.tasks.get_mut(id) {
-                        task.busy = true;
+                        task.busy = busy;
                     }
                 }
                 Err(failure) => {
                     log::debug(format_args!("{}: {}", verb.failed(), failure.message));
+                    if let Some(process) = self.processes.get_mut(&process) {
+                        process.deleting = None;
+                    }
                     self.answer::<Empty>(origin, Err(failure));
                 }
             }
         }
     }
 
-    fn begin(&mut self, id: &str, waiting: Waiting) -> Answer<()> {
-        let Waiting { origin, verb, process, input } = waiting;
+    /// True: it goes on elsewhere, and others wait until it ends.
+    fn begin(&mut self, id: &str, waiting: Waiting) -> Answer<bool> {
+        let verb = waiting.verb;
         let task = self.task(id)?;
         let init = self.process(task.init)?;
         check(verb, init.phase, task.paused)?;
+        match verb {
+            Verb::Start if self.release(id, &waiting)? => return Ok(true),
+            Verb::Delete if self.delete_at_once(id, &waiting)? => return Ok(false),
+            _ => {}
+        }
+        let Waiting { origin, verb, process, input } = waiting;
+        let task = self.task(id)?;
         let mark = task.runtime.mark();
         let mut command = task.runtime.command();
         match verb {
@@ -378,7 +393,7 @@ impl Service {
             Verb::Start => self.process_mut(process)?.phase = Phase::Starting,
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The status of a process, with its container's.

@@ -169,11 +169,16 @@ impl Service {
             self.failed(&call, &id, failure);
         }
         if call.verb.is_exclusive() {
-            if let Some(task) = self.tasks.get_mut(&id) {
-                (task.busy, task.pausing) = (false, false);
-            }
-            self.go_on(&id);
+            self.is_free(&id);
         }
+    }
+
+    /// Whatever the runtime did with a container is done.
+    pub(super) fn is_free(&mut self, id: &str) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            (task.busy, task.pausing) = (false, false);
+        }
+        self.go_on(id);
     }
 
     fn outcome(&self, call: &Call, id: &str, ended: Ended, signalled: bool) -> Answer<()> {
@@ -201,9 +206,9 @@ impl Service {
     fn succeeded(&mut self, call: &Call, id: &str) -> Answer<()> {
         match call.verb {
             Verb::Create => self.created(call, id)?,
-            Verb::Start => self.started(call, id)?,
+            Verb::Start => self.started(call.origin, call.process)?,
             Verb::Exec => self.executed(call, id)?,
-            Verb::Delete => self.deleted(call, id)?,
+            Verb::Delete => self.deleted(call.origin, call.process, id)?,
             Verb::Update | Verb::Kill => self.answer(call.origin, Ok(Empty {})),
             Verb::Pause => {
                 self.task_mut(id)?.paused = true;
@@ -222,21 +227,9 @@ impl Service {
     fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
             Verb::Create => self.undo_create(id, failure),
-            Verb::Start | Verb::Exec => {
-                self.close_streams_unless_born(call.process);
-                self.deliver_signals(call.process);
-                if let Some(process) = self.processes.get_mut(&call.process) {
-                    process.phase = if call.verb == Verb::Start { Phase::Created } else { Phase::Stopped };
-                    let ended = process.exit.is_none() && call.verb == Verb::Exec;
-                    if ended {
-                        // Nothing was born that could end: whoever waits hears of it all the same.
-                        let exit = Exit { status: 255, at: Timestamp::now() };
-                        process.exit = Some(exit);
-                        for origin in std::mem::take(&mut process.waiters) {
-                            self.answer(origin, Ok(waited(exit)));
-                        }
-                    }
-                }
+            Verb::Start => return self.not_started(call.process, call.origin, id, failure),
+            Verb::Exec => {
+                self.not_executed(call.process);
                 self.settle(id);
                 failure
             }
@@ -249,6 +242,20 @@ impl Service {
             Verb::Pause | Verb::Resume | Verb::Update | Verb::Kill => failure,
         };
         self.answer::<Empty>(call.origin, Err(failure));
+    }
+}
+
+impl Service {
+    /// Nothing was born that could end: whoever waits hears of it all the same.
+    fn not_executed(&mut self, number: u32) {
+        self.close_streams_unless_born(number);
+        self.deliver_signals(number);
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let exit = *process.exit.get_or_insert(Exit { status: 255, at: Timestamp::now() });
+        process.phase = Phase::Stopped;
+        for origin in std::mem::take(&mut process.waiters) {
+            self.answer(origin, Ok(waited(exit)));
+        }
     }
 }
 
