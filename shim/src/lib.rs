@@ -5,6 +5,7 @@
 pub mod bootstrap;
 pub mod call;
 pub mod cli;
+pub mod logger;
 pub mod manager;
 pub mod metrics;
 pub mod poll;

@@ -29,6 +29,8 @@ pub enum Token {
     Memory(u32),
     /// An init that was told to go on.
     Release(u32),
+    /// A logger that gets ready.
+    Logger(u32),
 }
 
 impl Token {
@@ -41,6 +43,7 @@ impl Token {
             Self::Relay(n) => (4, n),
             Self::Memory(n) => (5, n),
             Self::Release(n) => (6, n),
+            Self::Logger(n) => (7, n),
         };
         kind << 32 | u64::from(number)
     }
@@ -55,6 +58,7 @@ impl Token {
             4 => Self::Relay(number),
             5 => Self::Memory(number),
             6 => Self::Release(number),
+            7 => Self::Logger(number),
             _ => return None,
         })
     }
@@ -126,6 +130,6 @@ mod tests {
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
-        assert_eq!(Token::unpack(7 << 32), None);
+        assert_eq!(Token::unpack(8 << 32), None);
     }
 }

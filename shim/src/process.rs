@@ -1,5 +1,6 @@
 //! A process of a container as an engine sees it: the first one, or one that was added.
 
+use crate::logger::Logger;
 use crate::relay;
 use crate::wire::task::Status;
 use crate::wire::{Answer, Code, Failure, Timestamp};
@@ -90,6 +91,8 @@ pub struct Process {
     pub console: Option<OwnedFd>,
     /// Our ends of its pipes.
     pub ends: [Option<OwnedFd>; 3],
+    /// The program that takes its output, while it lives.
+    pub logger: Option<u32>,
     /// Output that nobody came to read yet.
     pub unread: Vec<(OwnedFd, PathBuf)>,
 }
@@ -114,6 +117,7 @@ impl Process {
             signals: Vec::new(),
             console: None,
             ends: [None, None, None],
+            logger: None,
             unread: Vec::new(),
         }
     }
@@ -132,18 +136,25 @@ impl Process {
         }
     }
 
-    /// Gives the command that bears it its streams, and keeps our ends.
+    /// Gives the command that bears it its streams, and keeps our ends. Where a program takes the output, it is that one's to read.
     ///
     /// # Errors
     /// A URI of an unknown kind; no descriptors left.
-    pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<()> {
+    pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
         if self.stdio.terminal {
-            return Ok(());
+            return Ok(None);
         }
-        let file = Place::of(&self.stdio.stdout)?;
-        if let Place::File(path) = &file {
-            make_file(path)?;
-            (self.stdio.stderr).clone_from(&self.stdio.stdout);
+        let mut logger = None;
+        match Place::of(&self.stdio.stdout)? {
+            Place::Path(_) => {}
+            Place::File(path) => {
+                make_file(&path)?;
+                (self.stdio.stderr).clone_from(&self.stdio.stdout);
+            }
+            Place::Logger(found) => {
+                (self.stdio.stderr).clone_from(&self.stdio.stdout);
+                logger = Some(found);
+            }
         }
         let wanted = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr].map(|path| !path.is_empty());
         for (number, end) in self.ends.iter_mut().enumerate().filter(|(n, _)| wanted.get(*n) == Some(&true)) {
@@ -163,7 +174,7 @@ impl Process {
             };
             *end = Some(ours);
         }
-        Ok(())
+        Ok(logger)
     }
 
     /// Where its output goes, once it is born: our end, and where to.
@@ -171,8 +182,9 @@ impl Process {
         let [_, out, err] = &mut self.ends;
         let mut outputs = Vec::new();
         for (end, name) in [(out.take(), &self.stdio.stdout), (err.take(), &self.stdio.stderr)] {
-            if let (Some(end), false) = (end, name.is_empty()) {
-                outputs.push((end, Place::of(name)?.path()));
+            let Some(end) = end.filter(|_| !name.is_empty()) else { continue };
+            if let Place::Path(path) | Place::File(path) = Place::of(name)? {
+                outputs.push((end, path));
             }
         }
         Ok(outputs)
@@ -210,6 +222,8 @@ enum Place {
     Path(PathBuf),
     /// `file://`: a file, made if it is missing.
     File(PathBuf),
+    /// `binary://`: a program that reads it.
+    Logger(Logger),
 }
 
 impl Place {
@@ -218,13 +232,9 @@ impl Place {
             None => Ok(Self::Path(name.into())),
             Some(("fifo", path)) => Ok(Self::Path(path.into())),
             Some(("file", path)) => Ok(Self::File(path.split('?').next().unwrap_or_default().into())),
+            // The second differs in that readiness is a byte, which is not the end either way.
+            Some(("binary" | "binary-v2", rest)) => Logger::of(rest).map(Self::Logger),
             Some((scheme, _)) => Err(Failure::unknown(format!("unknown STDIO scheme {scheme}"))),
-        }
-    }
-
-    fn path(self) -> PathBuf {
-        match self {
-            Self::Path(path) | Self::File(path) => path,
         }
     }
 }

@@ -108,6 +108,7 @@ impl Server {
             Token::Relay(relay) => self.service.relay(relay),
             Token::Memory(process) => self.service.memory_changed(process),
             Token::Release(process) => self.service.released(process),
+            Token::Logger(process) => self.service.logger_ready(process),
         }
     }
 

@@ -4,6 +4,7 @@
 mod create;
 mod delete;
 mod exits;
+mod loggers;
 mod requests;
 mod start;
 mod streams;
@@ -18,10 +19,13 @@ use crate::wire::frame::Request;
 use crate::wire::task::{self, Status};
 use crate::wire::{Answer, Code, Empty, Failure, Mount};
 use exits::Ended;
+use loggers::Unready;
 use pintle::cgroup::Watch;
 use pintle::log;
 use pintle::ops::start::Release;
 use prost::Message;
+use rustix::fd::OwnedFd;
+use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,6 +79,10 @@ enum Alarm {
     Drain(u32),
     /// Another look for readers of this process's output.
     Readers(u32),
+    /// This process's logger had the time that it needs to end by itself.
+    Logger(u32),
+    /// It did not get ready.
+    Unready(u32),
 }
 
 /// All containers of this shim.
@@ -98,6 +106,10 @@ pub struct Service {
     memory: BTreeMap<u32, (Watch, u64)>,
     /// Children that ended before anybody knew whose they are.
     early: BTreeMap<u32, Ended>,
+    /// Births that wait for a logger.
+    unready: BTreeMap<u32, Unready>,
+    /// By the logger's process id: whose it is, and the streams that it reads.
+    loggers: BTreeMap<u32, (u32, [OwnedFd; 2])>,
     alarms: BTreeMap<(Instant, u32), Alarm>,
     answers: Vec<(Origin, Answer<Vec<u8>>)>,
     /// The last number that was given to something.
@@ -121,6 +133,8 @@ impl Service {
             releases: BTreeMap::new(),
             memory: BTreeMap::new(),
             early: BTreeMap::new(),
+            unready: BTreeMap::new(),
+            loggers: BTreeMap::new(),
             alarms: BTreeMap::new(),
             answers: Vec::new(),
             number: 0,
@@ -165,6 +179,8 @@ impl Service {
                 Alarm::Call(child) => self.give_up(child),
                 Alarm::Drain(process) => self.stop_draining(process),
                 Alarm::Readers(process) => self.look_for_readers(process),
+                Alarm::Logger(process) => self.end_logger(process, Signal::TERM),
+                Alarm::Unready(process) => self.logger_unready(process),
             }
         }
         for _ in 0..self.ready.len() {

@@ -72,11 +72,11 @@ impl Service {
             command.arg("--no-new-keyring");
         }
         let console = self.console(init, &mut command)?;
-        self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
+        let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
         command.arg(id);
         let call =
             Call { verb: Verb::Create, origin, process: init, mark, console, file: None, timed_out: false };
-        self.call(command, call)
+        self.call_with(logger, command, call)
     }
 
     /// The runtime has made it.

@@ -9,6 +9,7 @@ use crate::wire::task::{DeleteResponse, ProcessRequest};
 use crate::wire::{Answer, Empty, Failure};
 use pintle::error::Kind;
 use pintle::log;
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// How long output is waited for that a process left behind when it ended.
@@ -28,6 +29,7 @@ impl Service {
             self.drained(number);
         } else {
             self.alarm(DRAIN, Alarm::Drain(number));
+            self.alarm(super::loggers::EOF, Alarm::Logger(number));
         }
         Ok(())
     }
@@ -37,6 +39,7 @@ impl Service {
             self.processes.get(&number).filter(|process| process.deleting.is_some() && process.open > 0)
         {
             log::warn(format_args!("{}: its output is held open by others: closed", process.task));
+            self.end_logger(number, Signal::KILL);
             self.close_streams(number);
             self.drained(number);
         }

@@ -49,6 +49,9 @@ impl Service {
 
     fn ended(&mut self, pid: u32, status: WaitStatus) {
         let ended = Ended::of(status);
+        if self.logger_ended(pid) {
+            return;
+        }
         if let Some(call) = self.calls.remove(&pid) {
             self.returned(call, ended, status.terminating_signal().is_some());
             if self.calls.is_empty() {
@@ -224,7 +227,7 @@ impl Service {
         Ok(())
     }
 
-    fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
+    pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
             Verb::Create => self.undo_create(id, failure),
             Verb::Start => return self.not_started(call.process, call.origin, id, failure),

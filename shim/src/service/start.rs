@@ -92,9 +92,9 @@ impl Service {
         command.arg("exec").arg("--process").arg(&file).arg("--pid-file").arg(pid_file).arg("--detach");
         call.console = self.console(number, &mut command)?;
         let process = self.process_mut(number)?;
-        process.connect(&mut command, owner)?;
+        let logger = process.connect(&mut command, owner)?;
         command.arg(id);
-        self.call(command, call)?;
+        self.call_with(logger, command, call)?;
         self.process_mut(number)?.phase = Phase::Starting;
         Ok(())
     }

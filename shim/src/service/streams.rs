@@ -78,7 +78,7 @@ impl Service {
         Ok(())
     }
 
-    fn relay_output(&mut self, process: u32, from: OwnedFd, sink: Sink) -> Answer<()> {
+    pub(super) fn relay_output(&mut self, process: u32, from: OwnedFd, sink: Sink) -> Answer<()> {
         self.add_relay(process, Relay::out(from, sink))?;
         self.process_mut(process)?.open += 1;
         Ok(())
@@ -136,7 +136,7 @@ impl Service {
         }
     }
 
-    fn one_is_over(&mut self, number: u32) {
+    pub(super) fn one_is_over(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         process.open = process.open.saturating_sub(1);
         if process.open == 0 && process.deleting.is_some() {
