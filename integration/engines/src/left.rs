@@ -59,6 +59,29 @@ pub fn of(engine: &Engine) -> Result<(), String> {
     result
 }
 
+/// Ends what a failed check may have left, so that it is told once: shims without a daemon, their containers.
+pub fn destroy(engine: &Engine) {
+    for pid in shims(&engine.namespace) {
+        let bundle = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        kill(pid);
+        if let Ok(address) = fs::read_to_string(bundle.join("address")) {
+            let _ = fs::remove_file(crate::task::path(&address));
+        }
+    }
+    let _ = fs::write(Path::new("/sys/fs/cgroup").join(&engine.namespace).join("cgroup.kill"), "1");
+    let groups = folders(&Path::new("/sys/fs/cgroup").join(&engine.namespace));
+    std::thread::sleep(Duration::from_millis(100));
+    groups.iter().for_each(|group| drop(fs::remove_dir(group)));
+    let _ = fs::remove_dir_all(Path::new("/run/containerd/runc").join(&engine.namespace));
+}
+
+/// Kills a process of ours that may be gone.
+pub fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
 /// Nothing is left of anything, once the daemons are down.
 pub fn at_all() -> Result<(), String> {
     let own = std::process::id() as i32;
