@@ -3,12 +3,15 @@
 mod attach;
 mod events;
 mod exec;
+mod faults;
 mod kill;
 mod life;
+mod loggers;
 mod pod;
 mod restart;
 mod run;
 mod stdio;
+mod wire;
 
 use pintle_engines::{Check, runner};
 
@@ -23,6 +26,9 @@ fn main() -> std::process::ExitCode {
         events::CHECKS,
         pod::CHECKS,
         restart::CHECKS,
+        loggers::CHECKS,
+        faults::CHECKS,
+        wire::CHECKS,
     ];
     runner::main(&subjects.concat())
 }

@@ -154,8 +154,7 @@ fn the_daemon_is_killed_at_random_moments(e: &Engine) {
         e.daemon.again();
         let task = e.task(&id);
         settled(&task, n);
-        e.ctr(&["tasks", "rm", "--force", &id]);
-        e.ctr(&["containers", "rm", &id]);
+        remove(e, &id, n);
     }
 }
 
@@ -167,9 +166,20 @@ fn shims_are_killed_at_random_moments(e: &Engine) {
         e.shims().into_iter().for_each(kill);
         call.end();
         settled(&e.task(&id), n);
-        e.ctr(&["tasks", "rm", "--force", &id]);
-        e.ctr(&["containers", "rm", &id]);
+        remove(e, &id, n);
     }
+}
+
+/// What is there goes, by force.
+#[track_caller]
+fn remove(e: &Engine, id: &str, n: usize) {
+    let mut last = Vec::new();
+    let gone = happens(Duration::from_secs(20), || {
+        last = vec![e.ctr(&["tasks", "rm", "--force", id]), e.ctr(&["containers", "rm", id])];
+        last.iter().all(|answer| answer.code == 0 || answer.stderr.contains("not found"))
+    });
+    assert!(gone, "round {n}: {id} is not removed: {last:?}");
+    assert!(happens(Duration::from_secs(20), || e.shims().is_empty()), "round {n}: the shim of {id} stays");
 }
 
 /// It works, or there is no task.

@@ -4,10 +4,10 @@ use crate::call::{self, Answer, happens};
 use crate::engine::Engine;
 use crate::place::{self, Shim as Which};
 use crate::task::{Shim, path};
-use crate::wire::{Fields, serve_events};
+use crate::wire::{Fields, Message, serve_events};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,16 +53,11 @@ impl<'a> Alone<'a> {
     pub fn start(engine: &'a Engine, config: &Value) -> Self {
         let alone = Self::prepare(engine, config);
         drain(&alone.bundle.join("log"));
-        alone.go()
+        alone.go(&[])
     }
 
-    /// The same, with a log that nobody reads.
-    #[track_caller]
-    pub fn start_unheard(engine: &'a Engine, config: &Value) -> Self {
-        Self::prepare(engine, config).go()
-    }
-
-    fn prepare(engine: &'a Engine, config: &Value) -> Self {
+    /// Bundle and listener, and no shim yet.
+    pub fn prepare(engine: &'a Engine, config: &Value) -> Self {
         let id = engine.id();
         let bundle = make_bundle(engine, &id, config);
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -99,9 +94,10 @@ impl<'a> Alone<'a> {
         self.engine.dir.join(format!("{}.ev", self.id))
     }
 
+    /// `start`, with these flags.
     #[track_caller]
-    fn go(mut self) -> Self {
-        let answer = self.action(&["start"]).ok();
+    pub fn go(mut self, flags: &[&str]) -> Self {
+        let answer = self.action(&[flags, &["start"]].concat()).ok();
         assert_eq!(answer.stderr, "", "stderr of start is taken for a part of the address");
         self.socket = path(&answer.stdout);
         self
@@ -110,6 +106,10 @@ impl<'a> Alone<'a> {
     /// The shim's program with the arguments and the environment that containerd gives it.
     #[track_caller]
     pub fn action(&self, words: &[&str]) -> Answer {
+        call::finish(self.command(words), &self.engine.dir)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut command =
             Command::new(place::programs().join(Which::under_test().program().file_name().expect("a name")));
         let grpc = self.engine.dir.join("c.sock");
@@ -126,7 +126,34 @@ impl<'a> Alone<'a> {
         command.arg(&grpc).args(words).current_dir(&self.bundle).stdin(std::process::Stdio::null());
         command.env("TTRPC_ADDRESS", self.events_socket()).env("GRPC_ADDRESS", &grpc);
         command.env("NAMESPACE", &self.engine.namespace).env("GOMAXPROCS", "2").env("MAX_SHIM_VERSION", "2");
-        call::finish(command, &self.engine.dir)
+        command
+    }
+
+    /// `start` with parameters on stdin, as containerd 2.3 and later; what it answers, in bytes.
+    pub fn bootstrap(&self, parameters: &Message) -> Vec<u8> {
+        let file = self.engine.dir.join("bootstrap");
+        fs::write(&file, &parameters.0).expect("a file");
+        let mut command = self.command(&["start"]);
+        command.stdin(fs::File::open(&file).expect("just written"));
+        command.stderr(std::process::Stdio::inherit()).output().expect("the shim starts").stdout
+    }
+
+    /// Where events go to.
+    pub fn events_address(&self) -> String {
+        self.events_socket().display().to_string()
+    }
+
+    /// Holds the log open, as a daemon that reads it.
+    pub fn open_log(&self) -> fs::File {
+        OpenOptions::new().read(true).write(true).open(self.bundle.join("log")).expect("a fifo")
+    }
+
+    /// Holds the log open, and it is full.
+    pub fn full_log(&self) -> fs::File {
+        let file = self.open_log();
+        rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::NONBLOCK).expect("a flag");
+        while (&file).write(b"full").is_ok() {}
+        file
     }
 
     /// `delete`, as containerd calls it for a shim that is gone.
