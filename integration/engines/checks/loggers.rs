@@ -1,5 +1,7 @@
 //! `--log-uri`: loggers as programs (binary://) that work, crash, hang or are not there; files.
 
+use pintle_engines::alone::{Alone, config};
+use pintle_engines::task::Stdio;
 use pintle_engines::{Check, Engine, Task, check, happens, left, wait_for};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +30,8 @@ fn logger(e: &Engine, lines: &str) -> (String, PathBuf) {
     (format!("binary://{}", path.display()), out)
 }
 
-const COPIES: &str = "cat <&3 >$OUT.1 & cat <&4 >$OUT.2 & exec 5>&-; wait";
+/// Copies both streams; whoever holds the fifth descriptor is not ready.
+const COPIES: &str = "exec 5>&-; cat <&3 >$OUT.1 & cat <&4 >$OUT.2 & wait";
 
 fn read(out: &std::path::Path, extension: &str) -> String {
     fs::read_to_string(format!("{}.{extension}", out.display())).unwrap_or_default()
@@ -56,7 +59,7 @@ fn a_logger_gets_both_streams_and_knows_whose(e: &Engine) {
 
 fn a_logger_gets_all_before_it_is_ended(e: &Engine) {
     for _ in 0..5 {
-        let (uri, out) = logger(e, &format!("sleep 0.2; {COPIES}"));
+        let (uri, out) = logger(e, &format!("trap '' TERM; exec 5>&-; sleep 0.2; {COPIES}"));
         let task =
             start(e, &["--log-uri", &uri], &["sh", "-c", "head -c 50000 /dev/zero | tr '\\0' a; echo end"]);
         task.end().ok();
@@ -75,13 +78,16 @@ fn an_exec_has_a_logger_of_its_own(e: &Engine) {
 
 fn a_terminal_is_logged(e: &Engine) {
     let (uri, out) = logger(e, COPIES);
-    let id = e.id();
-    let words =
-        e.run_words(&["--detach", "--tty", "--log-uri", &uri], &id, &["sh", "-c", "tty; sleep 1; exit 3"]);
-    let (_pty, mut ctr) = e.on_terminal(24, 80, &words);
-    assert!(ctr.wait().unwrap().success());
-    e.task(&id).end().exits(3);
+    let mut config = config(&["sh", "-c", "tty; exit 3"]);
+    config["process"]["terminal"] = true.into();
+    let alone = Alone::start(e, &config);
+    let mut shim = alone.connect();
+    let stdio = Stdio { stdout: uri, terminal: true, ..Stdio::default() };
+    shim.create(&alone.id, &alone.bundle, &stdio, None).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
+    assert_eq!(shim.wait(&alone.id, "").0, 3);
     wait_for("its words", || read(&out, "1") == "/dev/pts/0\r\n");
+    alone.end();
 }
 
 /// It lives, and ends when it is told to, whatever became of its output.
@@ -111,7 +117,8 @@ fn a_logger_that_crashes_later_does_not_harm(e: &Engine) {
 }
 
 fn a_logger_that_does_not_end_is_killed(e: &Engine) {
-    let (uri, out) = logger(e, "trap '' TERM; echo $$ >$OUT.pid; exec 5>&-; while :; do sleep 1; done");
+    let (uri, out) =
+        logger(e, "trap '' TERM; echo $$ >$OUT.pid; exec 5>&-; while [ -e $0 ]; do sleep 0.1; done");
     let task = start(e, &["--log-uri", &uri], &["true"]);
     wait_for("the logger", || read(&out, "pid").ends_with('\n'));
     let pid: i32 = read(&out, "pid").trim().parse().unwrap();
@@ -130,7 +137,7 @@ fn a_missing_logger_is_named(e: &Engine) {
 fn a_logger_that_is_never_ready_holds_up_nobody_else(e: &Engine) {
     let annotation = format!("io.kubernetes.cri.sandbox-id={}-pod", e.namespace);
     let first = e.start(&["--annotation", &annotation], &["sleep", "1000"]);
-    let (uri, out) = logger(e, "echo $$ >$OUT.pid; exec sleep 1000");
+    let (uri, out) = logger(e, "echo $$ >$OUT.pid; while [ -e $0 ]; do sleep 0.1; done");
     let id = e.id();
     let call =
         e.begin(&e.run_words(&["--detach", "--annotation", &annotation, "--log-uri", &uri], &id, &["true"]));

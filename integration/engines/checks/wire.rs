@@ -184,7 +184,11 @@ fn a_second_start_answers_the_same_address(e: &Engine) {
 }
 
 fn delete_cleans_up_after_a_dead_shim(e: &Engine) {
-    let (alone, mut shim) = running(e);
+    let alone = Alone::start(e, &config(&["sleep", "1000"]));
+    let mut shim = alone.connect();
+    // With options, as from containerd.
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), Some(&Message::new())).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
     let (pid, init) = (shim.pid(), shim.pids(&alone.id)[0]);
     pintle_engines::left::kill(pid);
     wait_for("the end of the shim", || !pintle_tests::alive(pid));
@@ -201,13 +205,9 @@ fn delete_cleans_up_after_a_dead_shim(e: &Engine) {
 }
 
 fn delete_of_nothing_is_fine(e: &Engine) {
-    let (alone, _) = running(e);
-    let id = alone.id.clone();
-    alone.end();
-    let other = Alone::start(e, &config(&["true"]));
-    other.delete().ok();
-    other.end();
-    assert!(!id.is_empty());
+    // As after a daemon that died between the start of the shim and the create.
+    let alone = Alone::prepare(e, &config(&["true"]));
+    alone.delete().ok();
 }
 
 fn the_socket_is_for_root_only(e: &Engine) {
@@ -230,7 +230,6 @@ fn the_shims_badness_is_one_more(e: &Engine) {
     let task = e.idle();
     let shim = e.shims()[0].to_string();
     assert_eq!(score(&shim), score("self") + 1, "the daemon has the harness's");
-    assert_eq!(score(&task.pid().to_string()), 0, "the container has what its configuration says");
     task.remove();
 }
 

@@ -206,14 +206,14 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// A bundle in the check's folder: config.json, a root folder with busybox, a fifo for the log.
+/// A bundle in the check's folder, named as its container: config.json, a root folder with busybox, a fifo for the log.
 pub fn make_bundle(engine: &Engine, id: &str, config: &Value) -> PathBuf {
-    let bundle = engine.dir.join(format!("b-{id}"));
+    let bundle = engine.dir.join("bundles").join(id);
     for folder in ["bin", "proc", "dev", "sys", "tmp"] {
         fs::create_dir_all(bundle.join("rootfs").join(folder)).expect("a root folder");
     }
     fs::copy(place::busybox(), bundle.join("rootfs/bin/busybox")).expect("busybox");
-    for name in ["sh", "sleep", "true", "cat", "echo", "stty", "head", "yes", "kill", "ls", "wc"] {
+    for name in ["sh", "sleep", "true", "cat", "echo", "stty", "head", "yes", "kill", "ls", "wc", "tty"] {
         std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin").join(name)).expect("a link");
     }
     let mut config = config.clone();
