@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A namespace in a daemon.
 pub struct Engine {
@@ -19,6 +19,8 @@ pub struct Engine {
     pub namespace: String,
     /// Files of this check.
     pub dir: PathBuf,
+    /// When it began.
+    pub since: SystemTime,
     count: Cell<u32>,
 }
 
@@ -27,7 +29,8 @@ impl Engine {
     pub fn new(daemon: Arc<Daemon>, name: &str) -> Self {
         let dir = place::scratch().join(name);
         fs::create_dir(&dir).expect("a folder for the check");
-        let engine = Self { daemon, namespace: name.to_owned(), dir, count: Cell::new(0) };
+        let engine =
+            Self { daemon, namespace: name.to_owned(), dir, since: SystemTime::now(), count: Cell::new(0) };
         engine.ctr(&["image", "import", &place::image().to_string_lossy()]).ok();
         engine
     }
