@@ -4,6 +4,7 @@
 
 pub mod bootstrap;
 pub mod call;
+pub mod child;
 pub mod cli;
 pub mod logger;
 pub mod manager;

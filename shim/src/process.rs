@@ -93,6 +93,8 @@ pub struct Process {
     pub ends: [Option<OwnedFd>; 3],
     /// The program that takes its output, while it lives.
     pub logger: Option<u32>,
+    /// Where what a terminal says goes to its logger.
+    pub to_logger: Option<OwnedFd>,
     /// Output that nobody came to read yet.
     pub unread: Vec<(OwnedFd, PathBuf)>,
 }
@@ -118,6 +120,7 @@ impl Process {
             console: None,
             ends: [None, None, None],
             logger: None,
+            to_logger: None,
             unread: Vec::new(),
         }
     }
@@ -141,24 +144,33 @@ impl Process {
     /// # Errors
     /// A URI of an unknown kind; no descriptors left.
     pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
-        if self.stdio.terminal {
-            return Ok(None);
+        self.lay(command, owner).map_err(|failure| Failure {
+            message: format!("failed to create init process I/O: {}", failure.message),
+            ..failure
+        })
+    }
+
+    fn lay(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
+        let place = Place::of(&self.stdio.stdout)?;
+        if let Place::File(path) = &place {
+            make_file(path)?;
         }
-        let mut logger = None;
-        match Place::of(&self.stdio.stdout)? {
-            Place::Path(_) => {}
-            Place::File(path) => {
-                make_file(&path)?;
-                (self.stdio.stderr).clone_from(&self.stdio.stdout);
+        let logger = if let Place::Logger(logger) = place { Some(logger) } else { None };
+        if self.stdio.terminal {
+            if logger.is_some() {
+                // What the terminal says is the one stream; the other is over before it begins.
+                let [(out, to), (err, _)] = [pipe()?, pipe()?];
+                relay::do_not_block(to.as_fd())?;
+                (self.ends, self.to_logger) = ([None, Some(out), Some(err)], Some(to));
             }
-            Place::Logger(found) => {
-                (self.stdio.stderr).clone_from(&self.stdio.stdout);
-                logger = Some(found);
-            }
+            return Ok(logger);
+        }
+        if self.stdio.stdout.contains("://") {
+            (self.stdio.stderr).clone_from(&self.stdio.stdout);
         }
         let wanted = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr].map(|path| !path.is_empty());
         for (number, end) in self.ends.iter_mut().enumerate().filter(|(n, _)| wanted.get(*n) == Some(&true)) {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("pipe2")?;
+            let (reader, writer) = pipe()?;
             if owner != (0, 0) {
                 let own = |fd: &OwnedFd| {
                     rustix::fs::fchown(fd, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
@@ -175,6 +187,17 @@ impl Process {
             *end = Some(ours);
         }
         Ok(logger)
+    }
+
+    /// The file that a terminal's words go to; none where nobody wants them.
+    ///
+    /// # Errors
+    /// A URI of an unknown kind.
+    pub fn terminal_output(&self) -> Answer<Option<PathBuf>> {
+        Ok(match Place::of(&self.stdio.stdout)? {
+            Place::Path(path) | Place::File(path) => Some(path).filter(|path| !path.as_os_str().is_empty()),
+            Place::Logger(_) => None,
+        })
     }
 
     /// Where its output goes, once it is born: our end, and where to.
@@ -213,6 +236,10 @@ impl Process {
             ))),
         }
     }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).context("pipe2")
 }
 
 /// What a stream's name means.

@@ -1,5 +1,6 @@
 //! The server: one loop over clients, children and streams, until the engine has no more use for it.
 
+use crate::child;
 use crate::cli::Arguments;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::process::Origin;
@@ -8,7 +9,7 @@ use crate::service::Service;
 use crate::socket;
 use crate::wire::frame::{Connection, Incoming, REQUEST, RESPONSE, Request, Response};
 use crate::wire::{Code, Failure};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pintle::error::{Context as _, Result};
 use pintle::log;
@@ -65,8 +66,7 @@ fn open_log() {
 }
 
 fn block_signals() -> Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| signals.add(signal));
+    let signals = child::signals();
     signals.thread_block().context("block signals")?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }

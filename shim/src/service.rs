@@ -10,6 +10,7 @@ mod start;
 mod streams;
 
 use crate::call::{Call, Verb};
+use crate::child;
 use crate::poll::Poll;
 use crate::process::{Origin, Phase, Process};
 use crate::publisher::Publisher;
@@ -112,6 +113,8 @@ pub struct Service {
     loggers: BTreeMap<u32, (u32, [OwnedFd; 2])>,
     alarms: BTreeMap<(Instant, u32), Alarm>,
     answers: Vec<(Origin, Answer<Vec<u8>>)>,
+    /// A child was started: it may have ended before anybody could be told.
+    unseen: bool,
     /// The last number that was given to something.
     number: u32,
     over: bool,
@@ -137,6 +140,7 @@ impl Service {
             loggers: BTreeMap::new(),
             alarms: BTreeMap::new(),
             answers: Vec::new(),
+            unseen: false,
             number: 0,
             over: false,
         }
@@ -164,7 +168,7 @@ impl Service {
 
     /// Until when one may sleep.
     pub fn due(&self) -> Option<Instant> {
-        if !self.ready.is_empty() {
+        if self.unseen || !self.ready.is_empty() {
             return Some(Instant::now());
         }
         let alarm = self.alarms.first_key_value().map(|((moment, _), _)| *moment);
@@ -182,6 +186,9 @@ impl Service {
                 Alarm::Logger(process) => self.end_logger(process, Signal::TERM),
                 Alarm::Unready(process) => self.logger_unready(process),
             }
+        }
+        if std::mem::take(&mut self.unseen) {
+            self.reap();
         }
         for _ in 0..self.ready.len() {
             if let Some(relay) = self.ready.pop_front() {
@@ -303,15 +310,15 @@ impl Service {
 
     /// Calls the runtime, in whose hands the rest is.
     fn call(&mut self, mut command: Command, call: Call) -> Answer<()> {
-        let child = match command.spawn() {
-            Ok(child) => child.id(),
+        self.unseen = true;
+        let child = match child::spawn(&mut command) {
+            Ok(child) => child,
             Err(error) => {
                 let runtime =
                     self.process(call.process).and_then(|process| self.runtime_of(&process.task))?;
-                let words = pintle::error::Error::from(error);
                 let name = runtime.name();
                 let ended = match name.contains('/') {
-                    true => format!("fork/exec {name}: {words}"),
+                    true => format!("fork/exec {name}: {error}"),
                     false => format!("exec: {name:?}: executable file not found in $PATH"),
                 };
                 return Err(runtime.failure(call.verb.failed(), call.mark, &ended));

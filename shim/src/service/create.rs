@@ -2,6 +2,7 @@
 
 use super::{Service, Task};
 use crate::call::{Call, Verb};
+use crate::child;
 use crate::process::{Origin, Process, Stdio3};
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
@@ -112,10 +113,12 @@ impl Service {
     }
 
     /// The runtime made what can't be used.
-    pub(super) fn remove_created(&self, id: &str) {
+    pub(super) fn remove_created(&mut self, id: &str) {
         let Ok(runtime) = self.runtime_of(id) else { return };
+        let mut command = runtime.command();
+        self.unseen = true;
         // Its end concerns nobody: a later `delete` of containerd's looks again.
-        if let Err(error) = runtime.command().args(["delete", "--force", id]).spawn() {
+        if let Err(error) = child::spawn(command.args(["delete", "--force", id])) {
             log::warn(format_args!("{id}: delete --force: {error}"));
         }
     }

@@ -3,6 +3,7 @@
 
 use super::{Alarm, Service};
 use crate::call::Call;
+use crate::child;
 use crate::logger::Logger;
 use crate::poll::{EventFlags, Token};
 use crate::relay::Sink;
@@ -48,7 +49,8 @@ impl Service {
         let theirs = [dup(&out)?, dup(&err)?];
         let (ready, their_ready) = pipe_with(PipeFlags::CLOEXEC).context("pipe2")?;
         let mut start = logger.command(&id, &self.namespace, theirs, their_ready);
-        let child = start.spawn().map_err(Error::from).context("failed to start binary process")?.id();
+        self.unseen = true;
+        let child = child::spawn(&mut start).context("failed to start binary process")?;
         // Our copy of its end would keep it from closing.
         drop(start);
         self.poll.add(&ready, Token::Logger(number), EventFlags::IN).map_err(Error::from)?;

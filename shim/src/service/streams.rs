@@ -35,18 +35,25 @@ impl Service {
     pub(super) fn lay_streams(&mut self, call: &Call) -> Answer<()> {
         let process = self.process_mut(call.process)?;
         let stdin = process.stdio.stdin.clone();
+        let mut to_logger = None;
         let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match &call.console {
             Some(console) => {
                 let master = receive_terminal(console)?;
-                let stdout = Path::new(&process.stdio.stdout).to_owned();
                 let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup");
                 let input = (!stdin.is_empty()).then(dup).transpose()?;
-                let outputs = if stdout.as_os_str().is_empty() { Vec::new() } else { vec![(dup()?, stdout)] };
+                let outputs = match process.terminal_output()? {
+                    Some(path) => vec![(dup()?, path)],
+                    None => Vec::new(),
+                };
+                to_logger = process.to_logger.take().map(|to| dup().map(|from| (from, to))).transpose()?;
                 process.console = Some(master);
                 (outputs, input)
             }
             None => (process.outputs()?, process.ends[0].take()),
         };
+        if let Some((from, to)) = to_logger {
+            self.relay_output(call.process, from, Sink::pipe(to))?;
+        }
         let mut shared: Option<(PathBuf, Sink)> = None;
         for (from, path) in outputs {
             let sink = match &shared {
@@ -151,6 +158,7 @@ impl Service {
             (process.open, process.input, process.console) = (0, None, None);
             process.unread.clear();
             process.ends = [None, None, None];
+            process.to_logger = None;
         }
     }
 
