@@ -18,7 +18,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long containerd may take for the last events.
@@ -42,13 +41,12 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let signals = block_signals()?;
     let address = std::env::var(socket::VARIABLE).unwrap_or_default();
     let path = socket::path_of(&address).to_owned();
-    let folder = path.parent().unwrap_or(Path::new("/run")).to_owned();
     let poll = Poll::new()?;
     let level = EventFlags::IN;
     poll.add(&listener, Token::Listener, level).context("epoll_ctl")?;
     poll.add(&signals, Token::Signals, level).context("epoll_ctl")?;
     let publisher = Publisher::new(&arguments.events, &arguments.namespace);
-    let service = Service::new(&arguments.namespace, folder, poll, publisher);
+    let service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
     let mut server =
         Server { listener, signals, service, peers: BTreeMap::new(), number: 0, asked_to_end: false };
     let served = server.run();

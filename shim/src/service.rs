@@ -90,8 +90,8 @@ enum Alarm {
 #[derive(Debug)]
 pub struct Service {
     namespace: String,
-    /// Where sockets go.
-    folder: PathBuf,
+    /// The socket that containerd has; others lie beside it.
+    socket: PathBuf,
     poll: Poll,
     publisher: Publisher,
     tasks: BTreeMap<String, Task>,
@@ -122,10 +122,10 @@ pub struct Service {
 
 impl Service {
     /// Without containers.
-    pub fn new(namespace: &str, folder: PathBuf, poll: Poll, publisher: Publisher) -> Self {
+    pub fn new(namespace: &str, socket: PathBuf, poll: Poll, publisher: Publisher) -> Self {
         Self {
             namespace: namespace.into(),
-            folder,
+            socket,
             poll,
             publisher,
             tasks: BTreeMap::new(),
@@ -310,6 +310,10 @@ impl Service {
 
     /// Calls the runtime, in whose hands the rest is.
     fn call(&mut self, mut command: Command, call: Call) -> Answer<()> {
+        let births = matches!(call.verb, Verb::Create | Verb::Exec);
+        if births && call.console.is_none() {
+            self.lay_streams(call.process, None)?;
+        }
         self.unseen = true;
         let child = match child::spawn(&mut command) {
             Ok(child) => child,
@@ -422,8 +426,8 @@ impl Service {
     /// The status of a process, with its container's.
     fn status(&self, task: &Task, process: &Process) -> Status {
         match (task.pausing, task.paused) {
-            (true, _) => Status::Pausing,
-            (_, true) if process.phase != Phase::Stopped || process.exec.is_empty() => Status::Paused,
+            (true, _) if process.phase != Phase::Stopped => Status::Pausing,
+            (_, true) if process.phase != Phase::Stopped => Status::Paused,
             _ => process.status(),
         }
     }

@@ -85,7 +85,9 @@ impl Service {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
         let pid = runtime::read_pid(&task.bundle.join(runtime::INIT_PID))
             .context("failed to retrieve OCI runtime container pid")?;
-        self.lay_streams(call)?;
+        if call.console.is_some() {
+            self.lay_streams(call.process, call.console.as_ref())?;
+        }
         let process = self.process_mut(call.process)?;
         process.pid = pid;
         let stdio = process.stdio.clone();

@@ -24,13 +24,9 @@ impl Ended {
         Self { exit: Exit { status: code.cast_unsigned(), at: Timestamp::now() }, well: code == 0 }
     }
 
-    /// As os/exec of Go says it.
-    fn words(&self, name: &str, signalled: bool) -> String {
-        let how = match (signalled, self.exit.status) {
-            (true, status) => format!("signal {}", status.wrapping_sub(128)),
-            (false, status) => format!("exit status {status}"),
-        };
-        format!("{name} did not terminate successfully: {how}")
+    /// As containerd's library for runtimes says it.
+    fn words(&self, name: &str) -> String {
+        format!("{name} did not terminate successfully: exit status {}", self.exit.status)
     }
 }
 
@@ -53,7 +49,7 @@ impl Service {
             return;
         }
         if let Some(call) = self.calls.remove(&pid) {
-            self.returned(call, ended, status.terminating_signal().is_some());
+            self.returned(call, ended);
             if self.calls.is_empty() {
                 // Nobody's.
                 self.early.clear();
@@ -129,6 +125,10 @@ impl Service {
         process.exit = Some(exit);
         process.phase = Phase::Stopped;
         let input = process.input.take();
+        if let Some(task) = self.tasks.get_mut(&process.task).filter(|_| process.exec.is_empty()) {
+            // Nothing is left that could be frozen.
+            task.paused = false;
+        }
         let waiters = std::mem::take(&mut process.waiters);
         let id = if process.exec.is_empty() { process.task.clone() } else { process.exec.clone() };
         let event = events::Exit {
@@ -158,10 +158,10 @@ impl Service {
     }
 
     /// The runtime is done with a call.
-    fn returned(&mut self, call: Call, ended: Ended, signalled: bool) {
+    fn returned(&mut self, call: Call, ended: Ended) {
         let Some(process) = self.processes.get(&call.process) else { return };
         let id = process.task.clone();
-        let done = self.outcome(&call, &id, ended, signalled).and_then(|()| {
+        let done = self.outcome(&call, &id, ended).and_then(|()| {
             self.succeeded(&call, &id).inspect_err(|_| {
                 if call.verb == Verb::Create {
                     self.remove_created(&id);
@@ -184,12 +184,12 @@ impl Service {
         self.go_on(id);
     }
 
-    fn outcome(&self, call: &Call, id: &str, ended: Ended, signalled: bool) -> Answer<()> {
+    fn outcome(&self, call: &Call, id: &str, ended: Ended) -> Answer<()> {
         if ended.well {
             return Ok(());
         }
         let runtime = self.runtime_of(id)?;
-        let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name(), signalled));
+        let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name()));
         if call.timed_out {
             let message = format!("{}: the runtime did not answer in time: killed", call.verb.failed());
             return Err(Failure { code: Code::DeadlineExceeded, message });

@@ -60,7 +60,7 @@ impl Service {
         check(Verb::Start, self.process(process)?.phase, false)?;
         let started = self.call_exec(origin, &request.id, process);
         if started.is_err() {
-            self.process_mut(process)?.ends = [None, None, None];
+            self.close_streams(process);
         }
         started
     }
@@ -160,7 +160,9 @@ impl Service {
         let process = self.process_mut(call.process)?;
         process.pid = pid;
         process.phase = Phase::Running;
-        self.lay_streams(call)?;
+        if call.console.is_some() {
+            self.lay_streams(call.process, call.console.as_ref())?;
+        }
         self.publisher.publish(&events::ExecStarted { container_id: id.into(), exec_id: exec, pid });
         self.answer(call.origin, Ok(PidResponse { pid }));
         self.deliver_signals(call.process);

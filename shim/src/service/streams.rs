@@ -1,7 +1,7 @@
 //! The streams of processes: laid when a process is born, copied while it lives, closed when it is removed.
 
 use super::{Alarm, Service};
-use crate::call::{Call, Console};
+use crate::call::Console;
 use crate::poll::Token;
 use crate::relay::{self, Relay, Sink, Source, Turn};
 use crate::socket;
@@ -25,18 +25,19 @@ impl Service {
         if !self.process(process)?.stdio.terminal {
             return Ok(None);
         }
-        let path = self.folder.join(format!("{}-{process}.console", std::process::id()));
+        let path = socket::beside(&self.socket, process);
         let listener = socket::listen_alone(&path)?;
         command.arg("--console-socket").arg(&path);
         Ok(Some(Console { listener, path }))
     }
 
-    /// The process is born: its output gets where the engine reads, the engine's input gets to it.
-    pub(super) fn lay_streams(&mut self, call: &Call) -> Answer<()> {
-        let process = self.process_mut(call.process)?;
+    /// The output of a process, and of the runtime that bears it, gets where the engine reads, the engine's input gets to it: for a terminal
+    /// when the runtime has sent it, else from the beginning.
+    pub(super) fn lay_streams(&mut self, number: u32, console: Option<&Console>) -> Answer<()> {
+        let process = self.process_mut(number)?;
         let stdin = process.stdio.stdin.clone();
         let mut to_logger = None;
-        let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match &call.console {
+        let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match console {
             Some(console) => {
                 let master = receive_terminal(console)?;
                 let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup");
@@ -52,7 +53,7 @@ impl Service {
             None => (process.outputs()?, process.ends[0].take()),
         };
         if let Some((from, to)) = to_logger {
-            self.relay_output(call.process, from, Sink::pipe(to))?;
+            self.relay_output(number, from, Sink::pipe(to))?;
         }
         let mut shared: Option<(PathBuf, Sink)> = None;
         for (from, path) in outputs {
@@ -63,24 +64,24 @@ impl Service {
             match sink {
                 Some(sink) => {
                     shared = Some((path, sink.again()?));
-                    self.relay_output(call.process, from, sink)?;
+                    self.relay_output(number, from, sink)?;
                 }
                 None => {
-                    let process = self.process_mut(call.process)?;
+                    let process = self.process_mut(number)?;
                     process.open += 1;
                     process.unread.push((from, path));
-                    self.alarm(LOOK, Alarm::Readers(call.process));
+                    self.alarm(LOOK, Alarm::Readers(number));
                 }
             }
         }
         if let (Some(to), false) = (input, stdin.is_empty()) {
             let path = stdin.strip_prefix("fifo://").unwrap_or(&stdin);
             let mut relay = Relay::input(Source::open(Path::new(path))?, to);
-            if self.process(call.process)?.input_closed {
+            if self.process(number)?.input_closed {
                 relay.close_input();
             }
-            let number = self.add_relay(call.process, relay)?;
-            self.process_mut(call.process)?.input = Some(number);
+            let number = self.add_relay(number, relay)?;
+            self.process_mut(number)?.input = Some(number);
         }
         Ok(())
     }
