@@ -24,12 +24,10 @@ pub const FAULTS: &[Fault] = &[
         true,
         "the exit of the first process overtakes those of execs (containerd 10651, fixed in 2.0)",
     ),
-    fault_of(
-        "events::short_runs_have_four_events_each_in_order",
-        "newest",
-        true,
-        "a shim that is told to end does not always wait until its last event is sent: no delete",
-    ),
+    fault_of("events::short_runs_have_four_events_each_in_order", "newest", true, UNSENT),
+    fault_of("events::the_end_of_the_first_process_is_last", "newest", true, UNSENT),
+    fault_of("events::execs_have_theirs_in_order", "newest", true, UNSENT),
+    fault_of("events::pause_and_resume_are_told", "newest", true, UNSENT),
     fault_of(
         "restart::shims_are_killed_at_random_moments",
         "",
@@ -60,12 +58,13 @@ pub const FAULTS: &[Fault] = &[
     fault_of("faults::a_runtime_that_hangs_in_delete_hangs_alone", "newest", true, POD),
     fault_of("loggers::a_logger_that_is_never_ready_holds_up_nobody_else", "", false, LOCKED),
     fault_of("faults::a_runtime_that_hangs_in_create_hangs_alone", "", false, LOCKED),
-    fault_of("faults::a_runtime_that_hangs_in_exec_hangs_alone", "", false, LOCKED),
+    fault_of("faults::a_runtime_that_hangs_in_exec_hangs_alone", "host", false, LOCKED),
+    fault_of("faults::a_runtime_that_hangs_in_exec_hangs_alone", "newest", true, POD),
     fault_of("faults::stderr_may_be_flooded_in_create", "", false, FLOODED),
     fault_of("faults::stderr_may_be_flooded_in_a_create_that_fails", "", false, FLOODED),
     fault_of(
         "wire::delete_of_nothing_is_fine",
-        "",
+        "host",
         false,
         "delete wants the file `runtime`, which only Create writes: exit status 1",
     ),
@@ -86,6 +85,8 @@ pub const FAULTS: &[Fault] = &[
 const NOT_CLOSED: &str = "CloseIO of an exec that is not started yet does nothing: its stdin never ends";
 const SOCKET: &str = "delete leaves the socket of a killed shim";
 const POD: &str = "the socket of a pod's shim stays when the shim ends";
+const UNSENT: &str =
+    "a shim that is told to end does not always wait until its last event is sent: no delete";
 const LOCKED: &str = "a lock of all containers is held while the runtime or a logger is waited for";
 const FLOODED: &str =
     "stderr of create is a pipe that is read only after it: more than 64 KiB hang (containerd 4434)";
