@@ -149,6 +149,7 @@ fn the_daemon_is_killed_at_random_moments(e: &Engine) {
         let id = e.id();
         let call = e.begin(&e.run_words(&["--detach"], &id, &["sleep", "1000"]));
         std::thread::sleep(random(150));
+        e.note_sockets();
         e.daemon.kill();
         drop(call);
         e.daemon.again();
@@ -163,6 +164,7 @@ fn shims_are_killed_at_random_moments(e: &Engine) {
         let id = e.id();
         let call = e.begin(&e.run_words(&["--detach"], &id, &["sleep", "1000"]));
         std::thread::sleep(random(150));
+        e.note_sockets();
         e.shims().into_iter().for_each(kill);
         call.end();
         settled(&e.task(&id), n);

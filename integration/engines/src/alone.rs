@@ -100,6 +100,7 @@ impl<'a> Alone<'a> {
         let answer = self.action(&[flags, &["start"]].concat()).ok();
         assert_eq!(answer.stderr, "", "stderr of start is taken for a part of the address");
         self.socket = path(&answer.stdout);
+        self.engine.note_socket(&self.socket);
         self
     }
 

@@ -5,10 +5,8 @@ use crate::daemon::mounts_below;
 use crate::engine::Engine;
 use crate::place::{Shim, scratch};
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How long what is ending may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,7 +52,7 @@ pub fn of(engine: &Engine) -> Result<(), String> {
         let state = engine.daemon.dir.join("state");
         let mounts = mounts_below(&state);
         found.extend(mounts.into_iter().filter(|m| m.contains(&format!("/{}/", engine.namespace))));
-        found.extend(dead_sockets(engine.since));
+        found.extend(engine.left_sockets().iter().map(|path| path.display().to_string()));
         found
     });
     // The parent of the containers' cgroups is the engine's: no shim removes it.
@@ -65,11 +63,7 @@ pub fn of(engine: &Engine) -> Result<(), String> {
 /// Ends what a failed check may have left, so that it is told once: shims without a daemon, their containers.
 pub fn destroy(engine: &Engine) {
     for pid in shims(&engine.namespace) {
-        let bundle = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
         kill(pid);
-        if let Ok(address) = fs::read_to_string(bundle.join("address")) {
-            let _ = fs::remove_file(crate::task::path(&address));
-        }
     }
     let _ = fs::write(Path::new("/sys/fs/cgroup").join(&engine.namespace).join("cgroup.kill"), "1");
     let groups = folders(&Path::new("/sys/fs/cgroup").join(&engine.namespace));
@@ -79,7 +73,7 @@ pub fn destroy(engine: &Engine) {
     for point in mounts_below(&engine.daemon.bundles(&engine.namespace)) {
         let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
     }
-    dead_sockets(engine.since).iter().for_each(|path| drop(fs::remove_file(path)));
+    engine.left_sockets().iter().for_each(|path| drop(fs::remove_file(path)));
     let _ = fs::remove_dir_all(Path::new("/run/containerd/runc").join(&engine.namespace));
 }
 
@@ -88,14 +82,6 @@ pub fn kill(pid: i32) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
-}
-
-/// Sockets made since then at which nobody listens. Of somebody else's check they are there for a moment only.
-fn dead_sockets(since: SystemTime) -> Vec<String> {
-    let made = |path: &String| fs::metadata(path).and_then(|m| m.modified()).is_ok_and(|time| time >= since);
-    let dead =
-        |path: &String| UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
-    entries(Path::new("/run/containerd/s")).into_iter().filter(|path| made(path) && dead(path)).collect()
 }
 
 /// Nothing is left of anything, once the daemons are down.

@@ -164,19 +164,24 @@ impl Shim {
     }
 }
 
-/// Where the shim of a bundle listens, as it wrote down, or the daemon.
+/// Where the shim of a bundle listens, once it is written down.
 #[track_caller]
 pub fn socket(bundle: &Path) -> PathBuf {
     let mut found = None;
-    let mut look = || {
-        let json = fs::read_to_string(bundle.join("bootstrap.json")).unwrap_or_default();
-        let address = serde_json::from_str::<serde_json::Value>(&json).ok().map(|v| v["address"].clone());
-        let address = address.and_then(|a| a.as_str().map(str::to_owned));
-        found = address.or_else(|| fs::read_to_string(bundle.join("address")).ok()).map(|a| path(&a));
+    let came = happens(Duration::from_secs(10), || {
+        found = address(bundle);
         found.is_some()
-    };
-    assert!(happens(Duration::from_secs(10), &mut look), "no address in {}", bundle.display());
+    });
+    assert!(came, "no address in {}", bundle.display());
     found.expect("just found")
+}
+
+/// Where the shim of a bundle listens, as the shim wrote it down, or the daemon.
+pub fn address(bundle: &Path) -> Option<PathBuf> {
+    let json = fs::read_to_string(bundle.join("bootstrap.json")).unwrap_or_default();
+    let json = serde_json::from_str::<serde_json::Value>(&json).unwrap_or_default();
+    let plain = || fs::read_to_string(bundle.join("address")).ok().filter(|text| !text.is_empty());
+    json["address"].as_str().map(str::to_owned).or_else(plain).map(|text| path(&text))
 }
 
 /// The path of a `unix://` address, or what a shim answered to `start`: plain, or in JSON.
