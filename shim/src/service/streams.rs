@@ -80,8 +80,8 @@ impl Service {
             if self.process(number)?.input_closed {
                 relay.close_input();
             }
-            let number = self.add_relay(number, relay)?;
-            self.process_mut(number)?.input = Some(number);
+            let input = self.add_relay(number, relay)?;
+            self.process_mut(number)?.input = Some(input);
         }
         Ok(())
     }
