@@ -16,7 +16,6 @@ pub struct Fault {
 
 /// All of them.
 pub const FAULTS: &[Fault] = &[
-    fault_of("exec::an_empty_stdin_ends_though_all_start_at_once", "", true, NOT_CLOSED),
     fault_of("attach::close_before_the_start_is_not_lost", "", false, NOT_CLOSED),
     fault_of(
         "events::the_end_of_the_first_process_is_last",
