@@ -6,7 +6,7 @@ use crate::server;
 use pintle::error::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The name under which this program is the runtime, for its own children.
 pub const RUNTIME: &str = "pintle";
@@ -34,17 +34,10 @@ pub struct Arguments {
 /// Does what `argv` asks for; returns the exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv: Vec<OsString> = argv.into_iter().collect();
-    let name = argv.first().map(PathBuf::from).unwrap_or_default();
-    if name.file_name().is_some_and(|name| name == RUNTIME) {
-        return match pintle::cli::run(argv) {
-            Ok(code) => code,
-            Err(failure) => {
-                failure.tell();
-                failure.code
-            }
-        };
+    if is_called(&argv, RUNTIME) {
+        return runtime(argv);
     }
-    if name.file_name().is_some_and(|name| name == logger::NAME) {
+    if is_called(&argv, logger::NAME) {
         return logger::become_one(argv.into_iter().skip(1));
     }
     match Arguments::parse(argv.into_iter().skip(1)).and_then(|arguments| act(&arguments)) {
@@ -53,6 +46,22 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             // containerd takes what is said here for its own error.
             let _unheard = writeln!(std::io::stderr(), "{error}");
             1
+        }
+    }
+}
+
+/// Whether the program is called by this name.
+pub fn is_called(argv: &[OsString], name: &str) -> bool {
+    argv.first().is_some_and(|path| Path::new(path).file_name().is_some_and(|last| last == name))
+}
+
+/// Is the runtime.
+pub fn runtime(argv: Vec<OsString>) -> u8 {
+    match pintle::cli::run(argv) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.tell();
+            failure.code
         }
     }
 }

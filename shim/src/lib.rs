@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod call;
 pub mod child;
 pub mod cli;
+pub mod keep;
 pub mod logger;
 pub mod manager;
 pub mod metrics;

@@ -63,7 +63,8 @@ fn open_log() {
     }
 }
 
-fn block_signals() -> Result<SignalFd> {
+/// Has the end of children, and what asks this process to end, told by a descriptor.
+pub(crate) fn block_signals() -> Result<SignalFd> {
     let signals = child::signals();
     signals.thread_block().context("block signals")?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")

@@ -7,7 +7,7 @@ mod exits;
 mod loggers;
 mod requests;
 mod start;
-mod streams;
+pub(crate) mod streams;
 
 use crate::call::{Call, Verb};
 use crate::child;

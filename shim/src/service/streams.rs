@@ -172,7 +172,7 @@ impl Service {
 }
 
 /// Takes the terminal's master side, which the runtime sent before it ended.
-fn receive_terminal(console: &Console) -> Answer<OwnedFd> {
+pub(crate) fn receive_terminal(console: &Console) -> Answer<OwnedFd> {
     let told = || Failure::unknown("failed to retrieve console master: the runtime sent none");
     let connection = rustix::net::accept(&console.listener).map_err(|_| told())?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
