@@ -10,13 +10,13 @@ help: ## this list
 
 all: build
 build: export PINTLE_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-# pintle-image and the shim by themselves: what they ask of dependencies that both have would go into pintle, too.
-build: tools ## target/release/pintle, pintle-image and pintle-keep
+# Each by itself: what one asks of dependencies that several have would go into the others, too.
+build: tools ## target/release/{pintle,pintle-image,containerd-shim-pintle-v1,pintle-keep}
 	cargo build --release $(packages)
 	cargo build --release -p pintle-image
 	cargo build --release -p pintle-shim
 	@mkdir -p target/release
-	@ln -sf $(addprefix $(abspath $(release))/,pintle pintle-demo pintle-image pintle-keep) target/release/
+	@ln -sf $(addprefix $(abspath $(release))/,pintle pintle-demo pintle-image containerd-shim-pintle-v1 pintle-keep) target/release/
 
 demo: build ## a layered image and a real container of it: what is isolated, how long its start takes, its life
 	@demo/run
@@ -43,10 +43,10 @@ bench: build ## time and memory beside runc, crun and the floor
 bench-images: ## what an image costs, beside umoci and skopeo
 	@bench/images
 
-install: build ## PREFIX/sbin/pintle, PREFIX/bin/pintle-image and pintle-keep (PREFIX=/usr/local)
+install: build ## PREFIX/sbin/pintle; pintle-image, pintle-keep and the shim in PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle
-	install -D -m 755 $(release)/pintle-image $(DESTDIR)$(PREFIX)/bin/pintle-image
-	install -D -m 755 $(release)/pintle-keep $(DESTDIR)$(PREFIX)/bin/pintle-keep
+	for name in pintle-image pintle-keep containerd-shim-pintle-v1; do \
+		install -D -m 755 $(release)/$$name $(DESTDIR)$(PREFIX)/bin/$$name; done
 
 clean: ## removes target/
 	cargo clean

@@ -1,5 +1,6 @@
 //! The command line, in Go's notation, and the environment: what containerd says when it calls a shim.
 
+use crate::logger;
 use crate::manager;
 use crate::server;
 use pintle::error::{Error, Result};
@@ -35,6 +36,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv: Vec<OsString> = argv.into_iter().collect();
     if is_called(&argv, RUNTIME) {
         return runtime(argv);
+    }
+    if is_called(&argv, logger::NAME) {
+        return logger::become_one(argv.into_iter().skip(1));
     }
     match Arguments::parse(argv.into_iter().skip(1)).and_then(|arguments| act(&arguments)) {
         Ok(()) => 0,

@@ -5,8 +5,10 @@
 
 pub mod bootstrap;
 pub mod call;
+pub mod child;
 pub mod cli;
 pub mod keep;
+pub mod logger;
 pub mod manager;
 pub mod metrics;
 pub mod poll;

@@ -21,6 +21,8 @@ use std::process::{Command, Stdio};
 
 /// What this shim is called in containerd's configuration.
 pub const NAME: &str = "io.containerd.pintle.v1";
+/// Where in the bundle the shim's address is.
+const ADDRESS: &str = "address";
 /// The most that is read from standard input, in bytes.
 const LONGEST: u64 = 4 << 20;
 /// Annotations whose value names the containers that share a shim; the first that is there counts.
@@ -107,7 +109,7 @@ fn place(pid: u32, options: &Options) -> Result<()> {
 fn write_address(address: &str) -> Result<()> {
     let told = || "write address".to_owned();
     std::fs::write(".address", address).with_context(told)?;
-    std::fs::rename(".address", "address").with_context(told)
+    std::fs::rename(".address", ADDRESS).with_context(told)
 }
 
 /// Clears away what is left of a container whose shim is gone: after a crash, and after every ordinary end. The working directory is a
@@ -124,6 +126,9 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let mut wrong = Vec::new();
     wrong.extend(runtime.delete_by_force(&arguments.id).err());
     wrong.extend(rootfs::unmount_all(&bundle.join("rootfs")).err());
+    if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS)) {
+        socket::remove_dead(socket::path_of(address.trim()));
+    }
     for error in wrong {
         use std::io::Write as _;
         let _unheard = writeln!(std::io::stderr(), "{error}");

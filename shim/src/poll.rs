@@ -27,6 +27,10 @@ pub enum Token {
     Relay(u32),
     /// The memory of a container's cgroup.
     Memory(u32),
+    /// An init that was told to go on.
+    Release(u32),
+    /// A logger that gets ready.
+    Logger(u32),
 }
 
 impl Token {
@@ -38,6 +42,8 @@ impl Token {
             Self::Peer(n) => (3, n),
             Self::Relay(n) => (4, n),
             Self::Memory(n) => (5, n),
+            Self::Release(n) => (6, n),
+            Self::Logger(n) => (7, n),
         };
         kind << 32 | u64::from(number)
     }
@@ -51,6 +57,8 @@ impl Token {
             3 => Self::Peer(number),
             4 => Self::Relay(number),
             5 => Self::Memory(number),
+            6 => Self::Release(number),
+            7 => Self::Logger(number),
             _ => return None,
         })
     }
@@ -122,6 +130,6 @@ mod tests {
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
-        assert_eq!(Token::unpack(6 << 32), None);
+        assert_eq!(Token::unpack(8 << 32), None);
     }
 }

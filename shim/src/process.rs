@@ -1,5 +1,6 @@
 //! A process of a container as an engine sees it: the first one, or one that was added.
 
+use crate::logger::Logger;
 use crate::relay;
 use crate::wire::task::Status;
 use crate::wire::{Answer, Code, Failure, Timestamp};
@@ -90,6 +91,10 @@ pub struct Process {
     pub console: Option<OwnedFd>,
     /// Our ends of its pipes.
     pub ends: [Option<OwnedFd>; 3],
+    /// The program that takes its output, while it lives.
+    pub logger: Option<u32>,
+    /// Where what a terminal says goes to its logger.
+    pub to_logger: Option<OwnedFd>,
     /// Output that nobody came to read yet.
     pub unread: Vec<(OwnedFd, PathBuf)>,
 }
@@ -114,6 +119,8 @@ impl Process {
             signals: Vec::new(),
             console: None,
             ends: [None, None, None],
+            logger: None,
+            to_logger: None,
             unread: Vec::new(),
         }
     }
@@ -132,22 +139,38 @@ impl Process {
         }
     }
 
-    /// Gives the command that bears it its streams, and keeps our ends.
+    /// Gives the command that bears it its streams, and keeps our ends. Where a program takes the output, it is that one's to read.
     ///
     /// # Errors
     /// A URI of an unknown kind; no descriptors left.
-    pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<()> {
-        if self.stdio.terminal {
-            return Ok(());
-        }
-        let file = Place::of(&self.stdio.stdout)?;
-        if let Place::File(path) = &file {
+    pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
+        self.lay(command, owner).map_err(|failure| Failure {
+            message: format!("failed to create init process I/O: {}", failure.message),
+            ..failure
+        })
+    }
+
+    fn lay(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
+        let place = Place::of(&self.stdio.stdout)?;
+        if let Place::File(path) = &place {
             make_file(path)?;
+        }
+        let logger = if let Place::Logger(logger) = place { Some(logger) } else { None };
+        if self.stdio.terminal {
+            if logger.is_some() {
+                // What the terminal says is the one stream; the other is over before it begins.
+                let [(out, to), (err, _)] = [pipe()?, pipe()?];
+                relay::do_not_block(to.as_fd())?;
+                (self.ends, self.to_logger) = ([None, Some(out), Some(err)], Some(to));
+            }
+            return Ok(logger);
+        }
+        if self.stdio.stdout.contains("://") {
             (self.stdio.stderr).clone_from(&self.stdio.stdout);
         }
         let wanted = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr].map(|path| !path.is_empty());
         for (number, end) in self.ends.iter_mut().enumerate().filter(|(n, _)| wanted.get(*n) == Some(&true)) {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("pipe2")?;
+            let (reader, writer) = pipe()?;
             if owner != (0, 0) {
                 let own = |fd: &OwnedFd| {
                     rustix::fs::fchown(fd, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
@@ -163,7 +186,18 @@ impl Process {
             };
             *end = Some(ours);
         }
-        Ok(())
+        Ok(logger)
+    }
+
+    /// The file that a terminal's words go to; none where nobody wants them.
+    ///
+    /// # Errors
+    /// A URI of an unknown kind.
+    pub fn terminal_output(&self) -> Answer<Option<PathBuf>> {
+        Ok(match Place::of(&self.stdio.stdout)? {
+            Place::Path(path) | Place::File(path) => Some(path).filter(|path| !path.as_os_str().is_empty()),
+            Place::Logger(_) => None,
+        })
     }
 
     /// Where its output goes, once it is born: our end, and where to.
@@ -171,8 +205,9 @@ impl Process {
         let [_, out, err] = &mut self.ends;
         let mut outputs = Vec::new();
         for (end, name) in [(out.take(), &self.stdio.stdout), (err.take(), &self.stdio.stderr)] {
-            if let (Some(end), false) = (end, name.is_empty()) {
-                outputs.push((end, Place::of(name)?.path()));
+            let Some(end) = end.filter(|_| !name.is_empty()) else { continue };
+            if let Place::Path(path) | Place::File(path) = Place::of(name)? {
+                outputs.push((end, path));
             }
         }
         Ok(outputs)
@@ -203,6 +238,10 @@ impl Process {
     }
 }
 
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).context("pipe2")
+}
+
 /// What a stream's name means.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
@@ -210,6 +249,8 @@ enum Place {
     Path(PathBuf),
     /// `file://`: a file, made if it is missing.
     File(PathBuf),
+    /// `binary://`: a program that reads it.
+    Logger(Logger),
 }
 
 impl Place {
@@ -218,13 +259,9 @@ impl Place {
             None => Ok(Self::Path(name.into())),
             Some(("fifo", path)) => Ok(Self::Path(path.into())),
             Some(("file", path)) => Ok(Self::File(path.split('?').next().unwrap_or_default().into())),
+            // The second differs in that readiness is a byte, which is not the end either way.
+            Some(("binary" | "binary-v2", rest)) => Logger::of(rest).map(Self::Logger),
             Some((scheme, _)) => Err(Failure::unknown(format!("unknown STDIO scheme {scheme}"))),
-        }
-    }
-
-    fn path(self) -> PathBuf {
-        match self {
-            Self::Path(path) | Self::File(path) => path,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The server: one loop over clients, children and streams, until the engine has no more use for it.
 
+use crate::child;
 use crate::cli::Arguments;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::process::Origin;
@@ -8,7 +9,7 @@ use crate::service::Service;
 use crate::socket;
 use crate::wire::frame::{Connection, Incoming, REQUEST, RESPONSE, Request, Response};
 use crate::wire::{Code, Failure};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pintle::error::{Context as _, Result};
 use pintle::log;
@@ -17,7 +18,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long containerd may take for the last events.
@@ -41,13 +41,12 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let signals = block_signals()?;
     let address = std::env::var(socket::VARIABLE).unwrap_or_default();
     let path = socket::path_of(&address).to_owned();
-    let folder = path.parent().unwrap_or(Path::new("/run")).to_owned();
     let poll = Poll::new()?;
     let level = EventFlags::IN;
     poll.add(&listener, Token::Listener, level).context("epoll_ctl")?;
     poll.add(&signals, Token::Signals, level).context("epoll_ctl")?;
     let publisher = Publisher::new(&arguments.events, &arguments.namespace);
-    let service = Service::new(&arguments.namespace, folder, poll, publisher);
+    let service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
     let mut server =
         Server { listener, signals, service, peers: BTreeMap::new(), number: 0, asked_to_end: false };
     let served = server.run();
@@ -66,8 +65,7 @@ fn open_log() {
 
 /// Has the end of children, and what asks this process to end, told by a descriptor.
 pub(crate) fn block_signals() -> Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| signals.add(signal));
+    let signals = child::signals();
     signals.thread_block().context("block signals")?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }
@@ -108,6 +106,8 @@ impl Server {
             Token::Peer(peer) => self.hear(peer, flags),
             Token::Relay(relay) => self.service.relay(relay),
             Token::Memory(process) => self.service.memory_changed(process),
+            Token::Release(process) => self.service.released(process),
+            Token::Logger(process) => self.service.logger_ready(process),
         }
     }
 

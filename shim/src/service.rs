@@ -4,11 +4,13 @@
 mod create;
 mod delete;
 mod exits;
+mod loggers;
 mod requests;
 mod start;
 pub(crate) mod streams;
 
 use crate::call::{Call, Verb};
+use crate::child;
 use crate::poll::Poll;
 use crate::process::{Origin, Phase, Process};
 use crate::publisher::Publisher;
@@ -18,9 +20,13 @@ use crate::wire::frame::Request;
 use crate::wire::task::{self, Status};
 use crate::wire::{Answer, Code, Empty, Failure, Mount};
 use exits::Ended;
+use loggers::Unready;
 use pintle::cgroup::Watch;
 use pintle::log;
+use pintle::ops::start::Release;
 use prost::Message;
+use rustix::fd::OwnedFd;
+use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::Command;
@@ -74,14 +80,18 @@ enum Alarm {
     Drain(u32),
     /// Another look for readers of this process's output.
     Readers(u32),
+    /// This process's logger had the time that it needs to end by itself.
+    Logger(u32),
+    /// It did not get ready.
+    Unready(u32),
 }
 
 /// All containers of this shim.
 #[derive(Debug)]
 pub struct Service {
     namespace: String,
-    /// Where sockets go.
-    folder: PathBuf,
+    /// The socket that containerd has; others lie beside it.
+    socket: PathBuf,
     poll: Poll,
     publisher: Publisher,
     tasks: BTreeMap<String, Task>,
@@ -91,12 +101,20 @@ pub struct Service {
     relays: BTreeMap<u32, (u32, Relay)>,
     /// Relays that have more to do.
     ready: VecDeque<u32>,
+    /// Inits that were told to go on, by their numbers, and who asked for it.
+    releases: BTreeMap<u32, (Origin, Release)>,
     /// By the first process's number.
     memory: BTreeMap<u32, (Watch, u64)>,
     /// Children that ended before anybody knew whose they are.
     early: BTreeMap<u32, Ended>,
+    /// Births that wait for a logger.
+    unready: BTreeMap<u32, Unready>,
+    /// By the logger's process id: whose it is, and the streams that it reads.
+    loggers: BTreeMap<u32, (u32, [OwnedFd; 2])>,
     alarms: BTreeMap<(Instant, u32), Alarm>,
     answers: Vec<(Origin, Answer<Vec<u8>>)>,
+    /// A child was started: it may have ended before anybody could be told.
+    unseen: bool,
     /// The last number that was given to something.
     number: u32,
     over: bool,
@@ -104,10 +122,10 @@ pub struct Service {
 
 impl Service {
     /// Without containers.
-    pub fn new(namespace: &str, folder: PathBuf, poll: Poll, publisher: Publisher) -> Self {
+    pub fn new(namespace: &str, socket: PathBuf, poll: Poll, publisher: Publisher) -> Self {
         Self {
             namespace: namespace.into(),
-            folder,
+            socket,
             poll,
             publisher,
             tasks: BTreeMap::new(),
@@ -115,10 +133,14 @@ impl Service {
             calls: BTreeMap::new(),
             relays: BTreeMap::new(),
             ready: VecDeque::new(),
+            releases: BTreeMap::new(),
             memory: BTreeMap::new(),
             early: BTreeMap::new(),
+            unready: BTreeMap::new(),
+            loggers: BTreeMap::new(),
             alarms: BTreeMap::new(),
             answers: Vec::new(),
+            unseen: false,
             number: 0,
             over: false,
         }
@@ -146,7 +168,7 @@ impl Service {
 
     /// Until when one may sleep.
     pub fn due(&self) -> Option<Instant> {
-        if !self.ready.is_empty() {
+        if self.unseen || !self.ready.is_empty() {
             return Some(Instant::now());
         }
         let alarm = self.alarms.first_key_value().map(|((moment, _), _)| *moment);
@@ -161,7 +183,12 @@ impl Service {
                 Alarm::Call(child) => self.give_up(child),
                 Alarm::Drain(process) => self.stop_draining(process),
                 Alarm::Readers(process) => self.look_for_readers(process),
+                Alarm::Logger(process) => self.end_logger(process, Signal::TERM),
+                Alarm::Unready(process) => self.logger_unready(process),
             }
+        }
+        if std::mem::take(&mut self.unseen) {
+            self.reap();
         }
         for _ in 0..self.ready.len() {
             if let Some(relay) = self.ready.pop_front() {
@@ -283,15 +310,19 @@ impl Service {
 
     /// Calls the runtime, in whose hands the rest is.
     fn call(&mut self, mut command: Command, call: Call) -> Answer<()> {
-        let child = match command.spawn() {
-            Ok(child) => child.id(),
+        let births = matches!(call.verb, Verb::Create | Verb::Exec);
+        if births && call.console.is_none() {
+            self.lay_streams(call.process, None)?;
+        }
+        self.unseen = true;
+        let child = match child::spawn(&mut command) {
+            Ok(child) => child,
             Err(error) => {
                 let runtime =
                     self.process(call.process).and_then(|process| self.runtime_of(&process.task))?;
-                let words = pintle::error::Error::from(error);
                 let name = runtime.name();
                 let ended = match name.contains('/') {
-                    true => format!("fork/exec {name}: {words}"),
+                    true => format!("fork/exec {name}: {error}"),
                     false => format!("exec: {name:?}: executable file not found in $PATH"),
                 };
                 return Err(runtime.failure(call.verb.failed(), call.mark, &ended));
@@ -332,26 +363,37 @@ impl Service {
     fn go_on(&mut self, id: &str) {
         while let Some(task) = self.tasks.get_mut(id).filter(|task| !task.busy) {
             let Some(next) = task.queue.pop_front() else { return };
-            let (origin, verb) = (next.origin, next.verb);
+            let (origin, verb, process) = (next.origin, next.verb, next.process);
             match self.begin(id, next) {
-                Ok(()) => {
+                Ok(busy) => {
                     if let Some(task) = self.tasks.get_mut(id) {
-                        task.busy = true;
+                        task.busy = busy;
                     }
                 }
                 Err(failure) => {
                     log::debug(format_args!("{}: {}", verb.failed(), failure.message));
+                    if let Some(process) = self.processes.get_mut(&process) {
+                        process.deleting = None;
+                    }
                     self.answer::<Empty>(origin, Err(failure));
                 }
             }
         }
     }
 
-    fn begin(&mut self, id: &str, waiting: Waiting) -> Answer<()> {
-        let Waiting { origin, verb, process, input } = waiting;
+    /// True: it goes on elsewhere, and others wait until it ends.
+    fn begin(&mut self, id: &str, waiting: Waiting) -> Answer<bool> {
+        let verb = waiting.verb;
         let task = self.task(id)?;
         let init = self.process(task.init)?;
         check(verb, init.phase, task.paused)?;
+        match verb {
+            Verb::Start if self.release(id, &waiting)? => return Ok(true),
+            Verb::Delete if self.delete_at_once(id, &waiting)? => return Ok(false),
+            _ => {}
+        }
+        let Waiting { origin, verb, process, input } = waiting;
+        let task = self.task(id)?;
         let mark = task.runtime.mark();
         let mut command = task.runtime.command();
         match verb {
@@ -378,14 +420,14 @@ impl Service {
             Verb::Start => self.process_mut(process)?.phase = Phase::Starting,
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The status of a process, with its container's.
     fn status(&self, task: &Task, process: &Process) -> Status {
         match (task.pausing, task.paused) {
-            (true, _) => Status::Pausing,
-            (_, true) if process.phase != Phase::Stopped || process.exec.is_empty() => Status::Paused,
+            (true, _) if process.phase != Phase::Stopped => Status::Pausing,
+            (_, true) if process.phase != Phase::Stopped => Status::Paused,
             _ => process.status(),
         }
     }

@@ -97,6 +97,31 @@ fn new() -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
+/// Where a runtime connects to send something about the process with this number.
+pub fn beside(path: &Path, number: u32) -> PathBuf {
+    path.with_file_name(format!("{}{number}", short(path)))
+}
+
+/// What the names of all sockets begin with that belong to one. The whole would be longer than an address may be.
+fn short(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{}.", name.chars().take(16).collect::<String>())
+}
+
+/// Takes away what a shim left that is gone, with the sockets beside; one that lives keeps its own.
+pub fn remove_dead(path: &Path) {
+    if !connect(path).is_err_and(|errno| errno == Errno::CONNREFUSED) {
+        return;
+    }
+    let beside = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    for entry in beside.into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&short(path)) {
+            remove(&entry.path());
+        }
+    }
+    remove(path);
+}
+
 /// Takes it away; that it is gone already is as good.
 pub fn remove(path: &Path) {
     let _gone = std::fs::remove_file(path);

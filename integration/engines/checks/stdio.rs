@@ -1,6 +1,7 @@
 //! Streams: pipes through fifos, terminals, attaching, readers that go away, files.
 
-use pintle_engines::{Check, Engine, check, wait_for};
+use pintle_engines::alone::{Alone, Output, config};
+use pintle_engines::{Check, Engine, check, full, task, wait_for};
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
@@ -29,9 +30,19 @@ fn megabytes_come_out_whole(e: &Engine) {
 }
 
 fn the_last_words_are_not_lost(e: &Engine) {
-    for _ in 0..10 {
-        let answer = e.run(&[], &["sh", "-c", "head -c 60000 /dev/zero | tr '\\0' a; echo end"]).ok();
-        assert_eq!(answer.stdout.len(), 60_004, "{:?}", answer.stdout.len());
+    // All is in the fifos when the task is deleted, however soon that is.
+    for n in 0..full(10, 100) {
+        let alone = Alone::start(e, &config(&["sh", "-c", "head -c 60000 /dev/zero; echo end"]));
+        let [out, err] = ["out", "err"].map(|name| Output::new(e.dir.join(format!("{name}-{n}"))));
+        let [stdout, stderr] = [&out, &err].map(|output| output.path.display().to_string());
+        let mut shim = alone.connect();
+        let stdio = task::Stdio { stdout, stderr, ..task::Stdio::default() };
+        shim.create(&alone.id, &alone.bundle, &stdio, None).expect("a container");
+        shim.ask("Start", &alone.id, "").expect("a start");
+        shim.wait(&alone.id, "");
+        shim.ask("Delete", &alone.id, "").expect("a deletion");
+        alone.end();
+        wait_for("the fifo to be read", || out.text().len() == 60_004);
     }
 }
 

@@ -67,7 +67,7 @@ impl Daemon {
 
     fn wait_until_it_answers(&self) {
         let begin = Instant::now();
-        while !std::os::unix::net::UnixStream::connect(self.address()).is_ok() || !self.answers() {
+        while std::os::unix::net::UnixStream::connect(self.address()).is_err() || !self.answers() {
             assert!(
                 begin.elapsed() < Duration::from_secs(60),
                 "containerd does not answer:\n{}",
@@ -138,7 +138,7 @@ impl Drop for Daemon {
 }
 
 /// Nothing of the caller's environment but where programs are.
-fn environment(command: &mut Command) {
+pub fn environment(command: &mut Command) {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", place::programs().display());
     command.env_clear().env("PATH", path).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
     command.env("TMPDIR", place::scratch());
@@ -146,7 +146,7 @@ fn environment(command: &mut Command) {
     command.uid(0);
 }
 
-/// Whether a path lies in a folder that mounts are below of.
+/// The mount points at or below a folder.
 pub fn mounts_below(dir: &Path) -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned);

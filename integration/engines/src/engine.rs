@@ -3,8 +3,9 @@
 use crate::call::{self, Answer, Call};
 use crate::daemon::Daemon;
 use crate::place::{self, Shim};
-use crate::{Pty, happens, left, wait_for};
-use std::cell::Cell;
+use crate::{Pty, happens, left, task, wait_for};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,7 @@ pub struct Engine {
     pub namespace: String,
     /// Files of this check.
     pub dir: PathBuf,
+    sockets: RefCell<BTreeSet<PathBuf>>,
     count: Cell<u32>,
 }
 
@@ -27,7 +29,13 @@ impl Engine {
     pub fn new(daemon: Arc<Daemon>, name: &str) -> Self {
         let dir = place::scratch().join(name);
         fs::create_dir(&dir).expect("a folder for the check");
-        let engine = Self { daemon, namespace: name.to_owned(), dir, count: Cell::new(0) };
+        let engine = Self {
+            daemon,
+            namespace: name.to_owned(),
+            dir,
+            sockets: RefCell::default(),
+            count: Cell::new(0),
+        };
         engine.ctr(&["image", "import", &place::image().to_string_lossy()]).ok();
         engine
     }
@@ -83,6 +91,7 @@ impl Engine {
         let mut all = vec!["--detach", "--log-uri", &uri];
         all.extend(flags);
         self.ctr(&self.run_words(&all, &id, args)).ok();
+        self.note_sockets();
         Task { engine: self, id, log }
     }
 
@@ -116,12 +125,14 @@ impl Engine {
     }
 
     /// Changes a client's terminal to a size that its program is waiting to tell, and waits for that. The client hears of
-    /// it by a signal, again and again: it may not listen yet.
+    /// it by a signal. Again and again, with another size between: neither it nor the program may listen yet.
     #[track_caller]
     pub fn resize(pty: &Pty, client: &std::process::Child, rows: u16, columns: u16) {
-        pty.resize(rows, columns);
         let told = format!("{rows} {columns}");
+        let mut other = true;
         wait_for(&format!("{told:?} on the terminal"), || {
+            other = !other;
+            pty.resize(rows + u16::from(other), columns);
             let pid = rustix::process::Pid::from_child(client);
             rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("the client lives");
             happens(Duration::from_millis(300), || pty.text().contains(&told))
@@ -141,6 +152,22 @@ impl Engine {
     /// The shims of this namespace.
     pub fn shims(&self) -> Vec<i32> {
         left::shims(&self.namespace)
+    }
+
+    /// Remembers where shims listen, so that it is known whose a socket is that is left.
+    pub fn note_sockets(&self) {
+        let bundles = fs::read_dir(self.daemon.bundles(&self.namespace)).into_iter().flatten().flatten();
+        self.sockets.borrow_mut().extend(bundles.filter_map(|entry| task::address(&entry.path())));
+    }
+
+    /// Remembers one.
+    pub fn note_socket(&self, path: &Path) {
+        self.sockets.borrow_mut().insert(path.to_owned());
+    }
+
+    /// Those that are still there.
+    pub fn left_sockets(&self) -> Vec<PathBuf> {
+        self.sockets.borrow().iter().filter(|path| path.exists()).cloned().collect()
     }
 
     /// Ends everything in the namespace by force, and says what could not be ended or was left before.

@@ -52,11 +52,36 @@ pub fn of(engine: &Engine) -> Result<(), String> {
         let state = engine.daemon.dir.join("state");
         let mounts = mounts_below(&state);
         found.extend(mounts.into_iter().filter(|m| m.contains(&format!("/{}/", engine.namespace))));
+        found.extend(engine.left_sockets().iter().map(|path| path.display().to_string()));
         found
     });
     // The parent of the containers' cgroups is the engine's: no shim removes it.
     let _ = fs::remove_dir(cgroup);
     result
+}
+
+/// Ends what a failed check may have left, so that it is told once: shims without a daemon, their containers.
+pub fn destroy(engine: &Engine) {
+    for pid in shims(&engine.namespace) {
+        kill(pid);
+    }
+    let _ = fs::write(Path::new("/sys/fs/cgroup").join(&engine.namespace).join("cgroup.kill"), "1");
+    let groups = folders(&Path::new("/sys/fs/cgroup").join(&engine.namespace));
+    std::thread::sleep(Duration::from_millis(100));
+    groups.iter().for_each(|group| drop(fs::remove_dir(group)));
+    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&engine.namespace));
+    for point in mounts_below(&engine.daemon.bundles(&engine.namespace)) {
+        let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+    }
+    engine.left_sockets().iter().for_each(|path| drop(fs::remove_file(path)));
+    let _ = fs::remove_dir_all(Path::new("/run/containerd/runc").join(&engine.namespace));
+}
+
+/// Kills a process of ours that may be gone.
+pub fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
 }
 
 /// Nothing is left of anything, once the daemons are down.

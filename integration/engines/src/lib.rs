@@ -4,6 +4,7 @@
 //! gets an [`Engine`]: a containerd namespace and a folder of its own in a daemon that it shares with others, or in one of
 //! its own. What it leaves there is a failure. `integration/engines/run` makes the view of the machine in which all this runs.
 
+pub mod alone;
 pub mod call;
 pub mod daemon;
 pub mod engine;
@@ -12,6 +13,7 @@ pub mod known;
 pub mod left;
 pub mod place;
 pub mod runner;
+pub mod task;
 pub mod wire;
 
 pub use call::{Answer, Call, happens, wait_for};

@@ -155,6 +155,7 @@ fn whole(check: Check, namespace: &str, shared: &Arc<Daemon>) -> Outcome {
         let place = PLACE.with(|place| place.borrow().clone());
         let closed = catch_unwind(AssertUnwindSafe(|| engine.close()));
         if let Err(payload) = result {
+            left::destroy(&engine);
             PLACE.with(|cell| *cell.borrow_mut() = place);
             std::panic::resume_unwind(payload);
         }

@@ -2,6 +2,7 @@
 
 use super::{Service, Task};
 use crate::call::{Call, Verb};
+use crate::child;
 use crate::process::{Origin, Process, Stdio3};
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
@@ -72,11 +73,11 @@ impl Service {
             command.arg("--no-new-keyring");
         }
         let console = self.console(init, &mut command)?;
-        self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
+        let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
         command.arg(id);
         let call =
             Call { verb: Verb::Create, origin, process: init, mark, console, file: None, timed_out: false };
-        self.call(command, call)
+        self.call_with(logger, command, call)
     }
 
     /// The runtime has made it.
@@ -84,7 +85,9 @@ impl Service {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
         let pid = runtime::read_pid(&task.bundle.join(runtime::INIT_PID))
             .context("failed to retrieve OCI runtime container pid")?;
-        self.lay_streams(call)?;
+        if call.console.is_some() {
+            self.lay_streams(call.process, call.console.as_ref())?;
+        }
         let process = self.process_mut(call.process)?;
         process.pid = pid;
         let stdio = process.stdio.clone();
@@ -112,10 +115,12 @@ impl Service {
     }
 
     /// The runtime made what can't be used.
-    pub(super) fn remove_created(&self, id: &str) {
+    pub(super) fn remove_created(&mut self, id: &str) {
         let Ok(runtime) = self.runtime_of(id) else { return };
+        let mut command = runtime.command();
+        self.unseen = true;
         // Its end concerns nobody: a later `delete` of containerd's looks again.
-        if let Err(error) = runtime.command().args(["delete", "--force", id]).spawn() {
+        if let Err(error) = child::spawn(command.args(["delete", "--force", id])) {
             log::warn(format_args!("{id}: delete --force: {error}"));
         }
     }

@@ -1,13 +1,15 @@
 //! Containers and processes are removed, when they are over and what they said was heard.
 
 use super::{Alarm, Service, Waiting, check};
-use crate::call::{Call, Verb};
+use crate::call::Verb;
 use crate::process::{Origin, Phase};
 use crate::rootfs;
 use crate::wire::events;
 use crate::wire::task::{DeleteResponse, ProcessRequest};
 use crate::wire::{Answer, Empty, Failure};
+use pintle::error::Kind;
 use pintle::log;
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// How long output is waited for that a process left behind when it ended.
@@ -27,6 +29,7 @@ impl Service {
             self.drained(number);
         } else {
             self.alarm(DRAIN, Alarm::Drain(number));
+            self.alarm(super::loggers::EOF, Alarm::Logger(number));
         }
         Ok(())
     }
@@ -36,6 +39,7 @@ impl Service {
             self.processes.get(&number).filter(|process| process.deleting.is_some() && process.open > 0)
         {
             log::warn(format_args!("{}: its output is held open by others: closed", process.task));
+            self.end_logger(number, Signal::KILL);
             self.close_streams(number);
             self.drained(number);
         }
@@ -61,17 +65,34 @@ impl Service {
         self.answer(origin, Ok(response));
     }
 
+    /// Removes a container without a child. False: only the runtime's own process can wait for what has to be waited for.
+    pub(super) fn delete_at_once(&mut self, id: &str, waiting: &Waiting) -> Answer<bool> {
+        let Some(library) = self.task(id)?.runtime.library() else { return Ok(false) };
+        match pintle::ops::delete::delete_at_once(&library, id) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            // Somebody else was faster.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(Failure::unknown(error.context(Verb::Delete.failed()))),
+        }
+        self.deleted(waiting.origin, waiting.process, id)?;
+        Ok(true)
+    }
+
     /// The runtime has removed the container.
-    pub(super) fn deleted(&mut self, call: &Call, id: &str) -> Answer<()> {
+    pub(super) fn deleted(&mut self, origin: Origin, number: u32, id: &str) -> Answer<()> {
         let unmounted = match self.tasks.get(id).and_then(|task| task.rootfs.as_deref()) {
             Some(rootfs) => rootfs::unmount_all(rootfs),
             None => Ok(()),
         };
-        let DeleteResponse { pid, exit_status, exited_at } = self.response(call.process);
+        let DeleteResponse { pid, exit_status, exited_at } = self.response(number);
         if let Some(task) = self.tasks.remove(id) {
             task.execs.values().for_each(|exec| self.drop_process(*exec));
+            for waiting in task.queue {
+                self.answer::<Empty>(waiting.origin, Err(super::not_created()));
+            }
         }
-        self.drop_process(call.process);
+        self.drop_process(number);
         self.publisher.publish(&events::Delete {
             container_id: id.into(),
             pid,
@@ -80,7 +101,7 @@ impl Service {
             id: String::new(),
         });
         unmounted?;
-        self.answer(call.origin, Ok(DeleteResponse { pid, exit_status, exited_at }));
+        self.answer(origin, Ok(DeleteResponse { pid, exit_status, exited_at }));
         Ok(())
     }
 

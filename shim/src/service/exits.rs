@@ -24,13 +24,9 @@ impl Ended {
         Self { exit: Exit { status: code.cast_unsigned(), at: Timestamp::now() }, well: code == 0 }
     }
 
-    /// As os/exec of Go says it.
-    fn words(&self, name: &str, signalled: bool) -> String {
-        let how = match (signalled, self.exit.status) {
-            (true, status) => format!("signal {}", status.wrapping_sub(128)),
-            (false, status) => format!("exit status {status}"),
-        };
-        format!("{name} did not terminate successfully: {how}")
+    /// As containerd's library for runtimes says it.
+    fn words(&self, name: &str) -> String {
+        format!("{name} did not terminate successfully: exit status {}", self.exit.status)
     }
 }
 
@@ -49,8 +45,11 @@ impl Service {
 
     fn ended(&mut self, pid: u32, status: WaitStatus) {
         let ended = Ended::of(status);
+        if self.logger_ended(pid) {
+            return;
+        }
         if let Some(call) = self.calls.remove(&pid) {
-            self.returned(call, ended, status.terminating_signal().is_some());
+            self.returned(call, ended);
             if self.calls.is_empty() {
                 // Nobody's.
                 self.early.clear();
@@ -126,6 +125,10 @@ impl Service {
         process.exit = Some(exit);
         process.phase = Phase::Stopped;
         let input = process.input.take();
+        if let Some(task) = self.tasks.get_mut(&process.task).filter(|_| process.exec.is_empty()) {
+            // Nothing is left that could be frozen.
+            task.paused = false;
+        }
         let waiters = std::mem::take(&mut process.waiters);
         let id = if process.exec.is_empty() { process.task.clone() } else { process.exec.clone() };
         let event = events::Exit {
@@ -155,10 +158,10 @@ impl Service {
     }
 
     /// The runtime is done with a call.
-    fn returned(&mut self, call: Call, ended: Ended, signalled: bool) {
+    fn returned(&mut self, call: Call, ended: Ended) {
         let Some(process) = self.processes.get(&call.process) else { return };
         let id = process.task.clone();
-        let done = self.outcome(&call, &id, ended, signalled).and_then(|()| {
+        let done = self.outcome(&call, &id, ended).and_then(|()| {
             self.succeeded(&call, &id).inspect_err(|_| {
                 if call.verb == Verb::Create {
                     self.remove_created(&id);
@@ -169,19 +172,24 @@ impl Service {
             self.failed(&call, &id, failure);
         }
         if call.verb.is_exclusive() {
-            if let Some(task) = self.tasks.get_mut(&id) {
-                (task.busy, task.pausing) = (false, false);
-            }
-            self.go_on(&id);
+            self.is_free(&id);
         }
     }
 
-    fn outcome(&self, call: &Call, id: &str, ended: Ended, signalled: bool) -> Answer<()> {
+    /// Whatever the runtime did with a container is done.
+    pub(super) fn is_free(&mut self, id: &str) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            (task.busy, task.pausing) = (false, false);
+        }
+        self.go_on(id);
+    }
+
+    fn outcome(&self, call: &Call, id: &str, ended: Ended) -> Answer<()> {
         if ended.well {
             return Ok(());
         }
         let runtime = self.runtime_of(id)?;
-        let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name(), signalled));
+        let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name()));
         if call.timed_out {
             let message = format!("{}: the runtime did not answer in time: killed", call.verb.failed());
             return Err(Failure { code: Code::DeadlineExceeded, message });
@@ -201,9 +209,9 @@ impl Service {
     fn succeeded(&mut self, call: &Call, id: &str) -> Answer<()> {
         match call.verb {
             Verb::Create => self.created(call, id)?,
-            Verb::Start => self.started(call, id)?,
+            Verb::Start => self.started(call.origin, call.process)?,
             Verb::Exec => self.executed(call, id)?,
-            Verb::Delete => self.deleted(call, id)?,
+            Verb::Delete => self.deleted(call.origin, call.process, id)?,
             Verb::Update | Verb::Kill => self.answer(call.origin, Ok(Empty {})),
             Verb::Pause => {
                 self.task_mut(id)?.paused = true;
@@ -219,24 +227,12 @@ impl Service {
         Ok(())
     }
 
-    fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
+    pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
             Verb::Create => self.undo_create(id, failure),
-            Verb::Start | Verb::Exec => {
-                self.close_streams_unless_born(call.process);
-                self.deliver_signals(call.process);
-                if let Some(process) = self.processes.get_mut(&call.process) {
-                    process.phase = if call.verb == Verb::Start { Phase::Created } else { Phase::Stopped };
-                    let ended = process.exit.is_none() && call.verb == Verb::Exec;
-                    if ended {
-                        // Nothing was born that could end: whoever waits hears of it all the same.
-                        let exit = Exit { status: 255, at: Timestamp::now() };
-                        process.exit = Some(exit);
-                        for origin in std::mem::take(&mut process.waiters) {
-                            self.answer(origin, Ok(waited(exit)));
-                        }
-                    }
-                }
+            Verb::Start => return self.not_started(call.process, call.origin, id, failure),
+            Verb::Exec => {
+                self.not_executed(call.process);
                 self.settle(id);
                 failure
             }
@@ -249,6 +245,20 @@ impl Service {
             Verb::Pause | Verb::Resume | Verb::Update | Verb::Kill => failure,
         };
         self.answer::<Empty>(call.origin, Err(failure));
+    }
+}
+
+impl Service {
+    /// Nothing was born that could end: whoever waits hears of it all the same.
+    fn not_executed(&mut self, number: u32) {
+        self.close_streams_unless_born(number);
+        self.deliver_signals(number);
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let exit = *process.exit.get_or_insert(Exit { status: 255, at: Timestamp::now() });
+        process.phase = Phase::Stopped;
+        for origin in std::mem::take(&mut process.waiters) {
+            self.answer(origin, Ok(waited(exit)));
+        }
     }
 }
 

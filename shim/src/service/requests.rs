@@ -45,7 +45,12 @@ impl Service {
                 Any::of("containerd.runc.v1.ProcessDetails", &details)
             })
         };
-        let pids = cgroup.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())?;
+        let mut pids = cgroup.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())?;
+        let init = self.process(task.init)?;
+        if pids.is_empty() && (init.exit.is_some() || init.held.is_some()) {
+            // A daemon that starts again takes a shim without processes for one that was left over, and the exit status with it.
+            pids.push(init.pid.cast_signed());
+        }
         let info = |pid: i32| ProcessInfo { pid: pid.cast_unsigned(), info: named(pid.cast_unsigned()) };
         Ok(PidsResponse { processes: pids.into_iter().map(info).collect() })
     }

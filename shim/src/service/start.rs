@@ -2,6 +2,7 @@
 
 use super::{Service, Waiting, check};
 use crate::call::{Call, Verb};
+use crate::poll::{EventFlags, Token};
 use crate::process::{Origin, Phase, Process, Stdio3};
 use crate::runtime;
 use crate::wire::events;
@@ -9,6 +10,7 @@ use crate::wire::task::{ExecRequest, PidResponse, ProcessRequest};
 use crate::wire::{Answer, Code, Empty, Failure};
 use pintle::cgroup::Cgroup;
 use pintle::error::{Context as _, Error};
+use pintle::ops::start;
 use pintle::state::Container;
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -58,7 +60,7 @@ impl Service {
         check(Verb::Start, self.process(process)?.phase, false)?;
         let started = self.call_exec(origin, &request.id, process);
         if started.is_err() {
-            self.process_mut(process)?.ends = [None, None, None];
+            self.close_streams(process);
         }
         started
     }
@@ -90,23 +92,62 @@ impl Service {
         command.arg("exec").arg("--process").arg(&file).arg("--pid-file").arg(pid_file).arg("--detach");
         call.console = self.console(number, &mut command)?;
         let process = self.process_mut(number)?;
-        process.connect(&mut command, owner)?;
+        let logger = process.connect(&mut command, owner)?;
         command.arg(id);
-        self.call(command, call)?;
+        self.call_with(logger, command, call)?;
         self.process_mut(number)?.phase = Phase::Starting;
         Ok(())
     }
 
+    /// Tells init to go on, without a child. False: only the runtime's own process can wait for what has to be waited for.
+    pub(super) fn release(&mut self, id: &str, waiting: &Waiting) -> Answer<bool> {
+        let Some(library) = self.task(id)?.runtime.library() else { return Ok(false) };
+        let Some(release) = start::begin(&library, id).map_err(not_started)? else { return Ok(false) };
+        for fd in release.waits_for() {
+            let token = Token::Release(waiting.process);
+            self.poll.add(fd, token, EventFlags::IN | EventFlags::ET).map_err(Error::from)?;
+        }
+        self.process_mut(waiting.process)?.phase = Phase::Starting;
+        self.releases.insert(waiting.process, (waiting.origin, release));
+        Ok(true)
+    }
+
+    /// Something became of an init that was told to go on.
+    pub fn released(&mut self, number: u32) {
+        let Some((origin, release)) = self.releases.get_mut(&number) else { return };
+        let (origin, turn) = (*origin, release.turn());
+        let done = match turn {
+            Ok(false) => return,
+            Ok(true) => self.started(origin, number),
+            Err(error) => Err(not_started(error)),
+        };
+        self.releases.remove(&number);
+        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else { return };
+        if let Err(failure) = done {
+            self.not_started(number, origin, &id, failure);
+        }
+        self.is_free(&id);
+    }
+
     /// The program runs.
-    pub(super) fn started(&mut self, call: &Call, id: &str) -> Answer<()> {
-        let process = self.process_mut(call.process)?;
+    pub(super) fn started(&mut self, origin: Origin, number: u32) -> Answer<()> {
+        let process = self.process_mut(number)?;
         process.phase = Phase::Running;
-        let pid = process.pid;
-        self.publisher.publish(&events::Start { container_id: id.into(), pid });
-        self.answer(call.origin, Ok(PidResponse { pid }));
-        self.watch_memory(call.process);
-        self.known(call.process);
+        let (pid, container_id) = (process.pid, process.task.clone());
+        self.publisher.publish(&events::Start { container_id, pid });
+        self.answer(origin, Ok(PidResponse { pid }));
+        self.watch_memory(number);
+        self.known(number);
         Ok(())
+    }
+
+    /// It does not: the container is as it was, or has ended.
+    pub(super) fn not_started(&mut self, number: u32, origin: Origin, id: &str, failure: Failure) {
+        if let Some(process) = self.processes.get_mut(&number) {
+            process.phase = Phase::Created;
+        }
+        self.settle(id);
+        self.answer::<Empty>(origin, Err(failure));
     }
 
     /// The program beside the first one runs.
@@ -119,7 +160,9 @@ impl Service {
         let process = self.process_mut(call.process)?;
         process.pid = pid;
         process.phase = Phase::Running;
-        self.lay_streams(call)?;
+        if call.console.is_some() {
+            self.lay_streams(call.process, call.console.as_ref())?;
+        }
         self.publisher.publish(&events::ExecStarted { container_id: id.into(), exec_id: exec, pid });
         self.answer(call.origin, Ok(PidResponse { pid }));
         self.deliver_signals(call.process);
@@ -146,7 +189,7 @@ impl Service {
                 None => return Ok(None),
             };
             let Some(watch) = cgroup.watch("memory.events")? else { return Ok(None) };
-            self.poll.add(&watch, crate::poll::Token::Memory(init), crate::poll::EventFlags::PRI)?;
+            self.poll.add(&watch, Token::Memory(init), EventFlags::PRI)?;
             Ok(Some(watch))
         };
         match watch() {
@@ -156,4 +199,8 @@ impl Service {
             Err(error) => pintle::log::debug(format_args!("memory.events: {error}")),
         }
     }
+}
+
+fn not_started(error: Error) -> Failure {
+    Failure::unknown(error.context(Verb::Start.failed()))
 }

@@ -1,7 +1,7 @@
 //! The streams of processes: laid when a process is born, copied while it lives, closed when it is removed.
 
 use super::{Alarm, Service};
-use crate::call::{Call, Console};
+use crate::call::Console;
 use crate::poll::Token;
 use crate::relay::{self, Relay, Sink, Source, Turn};
 use crate::socket;
@@ -25,28 +25,36 @@ impl Service {
         if !self.process(process)?.stdio.terminal {
             return Ok(None);
         }
-        let path = self.folder.join(format!("{}-{process}.console", std::process::id()));
+        let path = socket::beside(&self.socket, process);
         let listener = socket::listen_alone(&path)?;
         command.arg("--console-socket").arg(&path);
         Ok(Some(Console { listener, path }))
     }
 
-    /// The process is born: its output gets where the engine reads, the engine's input gets to it.
-    pub(super) fn lay_streams(&mut self, call: &Call) -> Answer<()> {
-        let process = self.process_mut(call.process)?;
+    /// The output of a process, and of the runtime that bears it, gets where the engine reads, the engine's input gets to it: for a terminal
+    /// when the runtime has sent it, else from the beginning.
+    pub(super) fn lay_streams(&mut self, number: u32, console: Option<&Console>) -> Answer<()> {
+        let process = self.process_mut(number)?;
         let stdin = process.stdio.stdin.clone();
-        let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match &call.console {
+        let mut to_logger = None;
+        let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match console {
             Some(console) => {
                 let master = receive_terminal(console)?;
-                let stdout = Path::new(&process.stdio.stdout).to_owned();
                 let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup");
                 let input = (!stdin.is_empty()).then(dup).transpose()?;
-                let outputs = if stdout.as_os_str().is_empty() { Vec::new() } else { vec![(dup()?, stdout)] };
+                let outputs = match process.terminal_output()? {
+                    Some(path) => vec![(dup()?, path)],
+                    None => Vec::new(),
+                };
+                to_logger = process.to_logger.take().map(|to| dup().map(|from| (from, to))).transpose()?;
                 process.console = Some(master);
                 (outputs, input)
             }
             None => (process.outputs()?, process.ends[0].take()),
         };
+        if let Some((from, to)) = to_logger {
+            self.relay_output(number, from, Sink::pipe(to))?;
+        }
         let mut shared: Option<(PathBuf, Sink)> = None;
         for (from, path) in outputs {
             let sink = match &shared {
@@ -56,29 +64,29 @@ impl Service {
             match sink {
                 Some(sink) => {
                     shared = Some((path, sink.again()?));
-                    self.relay_output(call.process, from, sink)?;
+                    self.relay_output(number, from, sink)?;
                 }
                 None => {
-                    let process = self.process_mut(call.process)?;
+                    let process = self.process_mut(number)?;
                     process.open += 1;
                     process.unread.push((from, path));
-                    self.alarm(LOOK, Alarm::Readers(call.process));
+                    self.alarm(LOOK, Alarm::Readers(number));
                 }
             }
         }
         if let (Some(to), false) = (input, stdin.is_empty()) {
             let path = stdin.strip_prefix("fifo://").unwrap_or(&stdin);
             let mut relay = Relay::input(Source::open(Path::new(path))?, to);
-            if self.process(call.process)?.input_closed {
+            if self.process(number)?.input_closed {
                 relay.close_input();
             }
-            let number = self.add_relay(call.process, relay)?;
-            self.process_mut(call.process)?.input = Some(number);
+            let input = self.add_relay(number, relay)?;
+            self.process_mut(number)?.input = Some(input);
         }
         Ok(())
     }
 
-    fn relay_output(&mut self, process: u32, from: OwnedFd, sink: Sink) -> Answer<()> {
+    pub(super) fn relay_output(&mut self, process: u32, from: OwnedFd, sink: Sink) -> Answer<()> {
         self.add_relay(process, Relay::out(from, sink))?;
         self.process_mut(process)?.open += 1;
         Ok(())
@@ -136,7 +144,7 @@ impl Service {
         }
     }
 
-    fn one_is_over(&mut self, number: u32) {
+    pub(super) fn one_is_over(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         process.open = process.open.saturating_sub(1);
         if process.open == 0 && process.deleting.is_some() {
@@ -151,6 +159,7 @@ impl Service {
             (process.open, process.input, process.console) = (0, None, None);
             process.unread.clear();
             process.ends = [None, None, None];
+            process.to_logger = None;
         }
     }
 
