@@ -10,12 +10,13 @@ help: ## this list
 
 all: build
 build: export PINTLE_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-# pintle-image by itself: what it asks of dependencies that both have would go into pintle, too.
-build: tools ## target/release/pintle and target/release/pintle-image
+# Each by itself: what one asks of dependencies that several have would go into the others, too.
+build: tools ## target/release/{pintle,pintle-image,containerd-shim-pintle-v1,pintle-keep}
 	cargo build --release $(packages)
 	cargo build --release -p pintle-image
+	cargo build --release -p pintle-shim
 	@mkdir -p target/release
-	@ln -sf $(addprefix $(abspath $(release))/,pintle pintle-demo pintle-image) target/release/
+	@ln -sf $(addprefix $(abspath $(release))/,pintle pintle-demo pintle-image containerd-shim-pintle-v1 pintle-keep) target/release/
 
 demo: build ## a layered image and a real container of it: what is isolated, how long its start takes, its life
 	@demo/run
@@ -42,9 +43,10 @@ bench: build ## time and memory beside runc, crun and the floor
 bench-images: ## what an image costs, beside umoci and skopeo
 	@bench/images
 
-install: build ## PREFIX/sbin/pintle and PREFIX/bin/pintle-image (PREFIX=/usr/local)
+install: build ## PREFIX/sbin/pintle; pintle-image, pintle-keep and the shim in PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle
-	install -D -m 755 $(release)/pintle-image $(DESTDIR)$(PREFIX)/bin/pintle-image
+	for name in pintle-image pintle-keep containerd-shim-pintle-v1; do \
+		install -D -m 755 $(release)/$$name $(DESTDIR)$(PREFIX)/bin/$$name; done
 
 clean: ## removes target/
 	cargo clean

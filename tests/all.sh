@@ -1,6 +1,6 @@
 #!/bin/bash
 # all.sh [everything]: the tests of pintle: format, lints, unit tests, conformance of target/release/pintle, images beside other
-# programs, runc's own suite, in part natively and in part in the test machine; or everything that there is. A check of the first two kinds counts as
+# programs, the shim under a private containerd, runc's own suite, in part natively and in part in the test machine; or everything that there is. A check of the first two kinds counts as
 # one test. Each part says its seconds. Closes with one line, "N passed, N failed, N skipped", and fails if anything did.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -107,7 +107,16 @@ machine_tests() {
 	done
 }
 
-for need in "ip iproute2" "ps procps" "unshare util-linux"; do
+# A private containerd, of the host's suite and the newest; the Go shim beside ours only when everything is asked for.
+engines() {
+	local containerd
+	for containerd in host newest; do
+		tests "${as_root[@]}" integration/engines/run --threads 2 --containerd $containerd
+		[ -z "$everything" ] || tests "${as_root[@]}" integration/engines/run --threads 2 --containerd $containerd --shim runc
+	done
+}
+
+for need in "ip iproute2" "ps procps" "unshare util-linux" "busybox busybox-static"; do
 	# Without them the tests that want them are skipped.
 	.ci/need $need || true
 done
@@ -123,11 +132,14 @@ if [ "$(id -u)" = 0 ]; then
 	as_root=()
 	tests tests/run.sh pintle
 	tests tests/images.sh
+	engines
 	machine_tests
 elif sudo -n true 2>/dev/null; then
 	as_root=(sudo -n env "PATH=$PATH" "HOME=$HOME")
 	tests "${as_root[@]}" CARGO_TARGET_DIR=target/root tests/run.sh pintle
 	tests "${as_root[@]}" CARGO_TARGET_DIR=target/root tests/images.sh
+	as_root+=(CARGO_TARGET_DIR=target/root)
+	engines
 	machine_tests
 else
 	skip "conformance, images, the machine: need root, or sudo without a password"

@@ -25,11 +25,11 @@ mod plan;
 mod ps;
 mod resume;
 mod run;
-mod signal;
+pub mod signal;
 mod spec;
 mod start;
 mod state;
-mod table;
+pub mod table;
 mod update;
 mod values;
 

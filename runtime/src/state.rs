@@ -160,15 +160,18 @@ fn open_directory(path: &Path) -> std::result::Result<OwnedFd, Errno> {
 }
 
 fn lock(dir: BorrowedFd<'_>) -> Result<Lock> {
-    // A descriptor of its own: dropping it is what unlocks.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let own = openat(dir, ".", flags, Mode::empty()).context("lock the container's state")?;
     loop {
-        match flock(&own, FlockOperation::LockExclusive) {
+        match lock_by(dir, FlockOperation::LockExclusive) {
             Err(Errno::INTR) => {}
-            other => break other.context("lock the container's state")?,
+            other => return other.context("lock the container's state"),
         }
     }
+}
+
+fn lock_by(dir: BorrowedFd<'_>, operation: FlockOperation) -> std::result::Result<Lock, Errno> {
+    // A descriptor of its own: dropping it is what unlocks.
+    let own = openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    flock(&own, operation)?;
     Ok(Lock(own))
 }
 
@@ -332,11 +335,25 @@ impl Container {
     /// `container does not exist` when it was deleted meanwhile.
     pub fn lock(&mut self) -> Result<Lock> {
         let lock = lock(self.dir.as_fd())?;
-        if self.is_gone()? {
-            return Err(Error::not_found());
-        }
-        self.read()?;
+        self.read_again()?;
         Ok(lock)
+    }
+
+    /// The same without waiting; none while somebody else changes it.
+    ///
+    /// # Errors
+    /// As for [`Container::lock`].
+    pub fn try_lock(&mut self) -> Result<Option<Lock>> {
+        let lock = match lock_by(self.dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+            other => other.context("lock the container's state")?,
+        };
+        self.read_again()?;
+        Ok(Some(lock))
+    }
+
+    fn read_again(&mut self) -> Result<()> {
+        if self.is_gone()? { Err(Error::not_found()) } else { self.read() }
     }
 
     fn is_gone(&self) -> Result<bool> {

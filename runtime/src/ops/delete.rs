@@ -101,11 +101,7 @@ fn ends(pidfd: rustix::fd::BorrowedFd<'_>) -> Result<bool> {
 /// # Errors
 /// What can't be removed; a poststop hook that fails (the container is gone by then).
 pub fn destroy(context: &Context, container: &Container) -> Result<()> {
-    // Mostly init is gone and its cgroup empty; only otherwise is there something to kill.
-    let cgroup = container.state.cgroup.as_deref();
-    let gone = |path| container.cgroup().is_ok_and(|own| own.is_some()) && std::fs::remove_dir(path).is_ok();
-    let all_gone = !container.is_alive() && cgroup.is_some_and(gone);
-    if !all_gone {
+    if !removed_at_once(container) {
         kill(container)?;
         if container.state.unit.is_some() {
             await_systemd(container)?;
@@ -115,6 +111,43 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
         }
     }
     stop_unit(context, container)?;
+    clear_away(container)?;
+    let hooks = &container.state.saved.poststop;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
+}
+
+/// Deletes the container `id` for a caller that must not wait. False where something would have to be waited for: whoever is at the
+/// container just now, processes, systemd, hooks; then nothing was done.
+///
+/// # Errors
+/// As for [`delete`].
+pub fn delete_at_once(context: &Context, id: &str) -> Result<bool> {
+    let mut container = Container::load(context, id)?;
+    let Some(_lock) = container.try_lock()? else { return Ok(false) };
+    let state = &container.state;
+    let plain = state.unit.is_none() && state.saved.rdt.is_none() && !state.saved.chroot;
+    if !plain || !state.saved.poststop.is_empty() || container.status()? != Status::Stopped {
+        return Ok(false);
+    }
+    if !removed_at_once(&container) {
+        return Ok(false);
+    }
+    clear_away(&container)?;
+    Ok(true)
+}
+
+/// Mostly init is gone and its cgroup empty; only otherwise is there something to kill.
+fn removed_at_once(container: &Container) -> bool {
+    let gone = |path| container.cgroup().is_ok_and(|own| own.is_some()) && std::fs::remove_dir(path).is_ok();
+    !container.is_alive() && container.state.cgroup.as_deref().is_some_and(gone)
+}
+
+/// What is left when its processes and its cgroup are gone.
+fn clear_away(container: &Container) -> Result<()> {
     for path in container.state.cgroup_parents.iter().rev() {
         // One that is shared by now stays.
         let _in_use = std::fs::remove_dir(path);
@@ -125,13 +158,7 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
     if container.state.saved.chroot {
         unmount_rootfs(container)?;
     }
-    container.remove()?;
-    let hooks = &container.state.saved.poststop;
-    if hooks.is_empty() {
-        return Ok(());
-    }
-    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-    create::run_hooks("poststop", hooks, &state::for_hooks(&container.state, "stopped", None), &here)
+    container.remove()
 }
 
 /// Gives systemd a moment to clear away the scope that is empty now, which saves asking for it.

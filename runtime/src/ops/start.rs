@@ -4,8 +4,8 @@ use super::{Context, create, delete};
 use crate::bail;
 use crate::error::{Context as _, Error, Result, phrase};
 use crate::launch::notify;
-use crate::state::{self, Container, Status};
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::state::{self, Container, Lock, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::path::Path;
@@ -17,16 +17,13 @@ use std::path::Path;
 pub fn start(context: &Context, id: &str, notify_socket: Option<&Path>) -> Result<()> {
     let mut container = Container::load(context, id)?;
     let lock = container.lock()?;
-    let init = match (container.status()?, container.init()?) {
-        (Status::Created, Some(init)) => init,
-        (Status::Stopped, _) | (Status::Created, None) => bail!("{}", phrase::STOPPED_START),
-        (Status::Running, _) => bail!("{}", phrase::RUNNING_START),
-        (status, _) => bail!("cannot start a container in the {} state", status.as_str()),
-    };
     let listener = notify_socket.and(container.notify_socket()?);
-    release(&container, init.as_fd())?;
+    let mut release = Release::begin(container, lock)?;
+    while !release.turn()? {
+        release.wait()?;
+    }
     // Hooks may take their time; the container runs, and others may see to it.
-    drop(lock);
+    let Release { container, init, .. } = release;
     if let Err(error) = poststart(&container) {
         // runtime.md, "Lifecycle": the container is stopped and destroyed.
         return Err(match delete::destroy(context, &container) {
@@ -40,46 +37,93 @@ pub fn start(context: &Context, id: &str, notify_socket: Option<&Path>) -> Resul
     }
 }
 
-/// Opens the fifo, and reads what init has to say: one byte that it woke up; then nothing but the end when the program
-/// was executed, or the reason why not.
-fn release(container: &Container, init: BorrowedFd<'_>) -> Result<()> {
-    let fifo = container.open_fifo()?;
-    // Before init can go on: from here on the container counts as running, whatever becomes of this process.
-    container.remove_fifo()?;
-    let mut said = Vec::new();
-    let awake = read(&fifo, init, &mut said)?;
-    if !awake {
-        bail!("{}", phrase::STOPPED_START);
+/// Begins to start `id` for a caller that must not wait, who goes on by [`Release::turn`]. None where something would have to be waited
+/// for: whoever is at the container just now, or poststart hooks.
+///
+/// # Errors
+/// As for [`start`].
+pub fn begin(context: &Context, id: &str) -> Result<Option<Release>> {
+    let mut container = Container::load(context, id)?;
+    let Some(lock) = container.try_lock()? else { return Ok(None) };
+    if !container.state.saved.poststart.is_empty() {
+        return Ok(None);
     }
-    while read(&fifo, init, &mut said)? {}
-    match said.get(1..) {
-        None | Some([]) => Ok(()),
-        Some(words) => Err(Error::new(String::from_utf8_lossy(words).trim_end().to_owned())),
+    Release::begin(container, lock).map(Some)
+}
+
+/// A created container that was told to go on. Until its program runs it is locked.
+#[derive(Debug)]
+pub struct Release {
+    container: Container,
+    init: OwnedFd,
+    fifo: OwnedFd,
+    /// What init has said: one byte that it woke up; then nothing but the end when the program was executed, or the reason why not.
+    said: Vec<u8>,
+    lock: Option<Lock>,
+}
+
+impl Release {
+    fn begin(container: Container, lock: Lock) -> Result<Self> {
+        let init = match (container.status()?, container.init()?) {
+            (Status::Created, Some(init)) => init,
+            (Status::Stopped, _) | (Status::Created, None) => bail!("{}", phrase::STOPPED_START),
+            (Status::Running, _) => bail!("{}", phrase::RUNNING_START),
+            (status, _) => bail!("cannot start a container in the {} state", status.as_str()),
+        };
+        let fifo = container.open_fifo()?;
+        // Before init can go on: from here on the container counts as running, whatever becomes of this process.
+        container.remove_fifo()?;
+        Ok(Self { container, init, fifo, said: Vec::new(), lock: Some(lock) })
+    }
+
+    /// What to wait for until the next [`Release::turn`]: input of the fifo, and init's end.
+    pub fn waits_for(&self) -> [BorrowedFd<'_>; 2] {
+        [self.fifo.as_fd(), self.init.as_fd()]
+    }
+
+    fn wait(&self) -> Result<()> {
+        let mut events = self.waits_for().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut events, None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno).context("poll exec fifo"),
+        }
+    }
+
+    /// Hears what init has to say. True: its program runs.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn turn(&mut self) -> Result<bool> {
+        // Before the fifo is read: what it says before its end is heard.
+        let ended = has_ended(self.init.as_fd())?;
+        let mut words = [0; 1024];
+        loop {
+            match rustix::io::read(&self.fifo, &mut words) {
+                // End of file also stands for "not opened yet": only after a first byte, or with init gone, is it the end.
+                Ok(0) | Err(Errno::AGAIN) if ended => break,
+                Ok(0) if !self.said.is_empty() => break,
+                Ok(0) | Err(Errno::AGAIN) => return Ok(false),
+                Ok(length) => self.said.extend_from_slice(&words[..length]),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).context("read exec fifo"),
+            }
+        }
+        self.lock = None;
+        match self.said.get(1..) {
+            None => bail!("{}", phrase::STOPPED_START),
+            Some([]) => Ok(true),
+            Some(words) => Err(Error::new(String::from_utf8_lossy(words).trim_end().to_owned())),
+        }
     }
 }
 
-/// Reads more; false when there will not be any.
-fn read(fifo: &OwnedFd, init: BorrowedFd<'_>, said: &mut Vec<u8>) -> Result<bool> {
-    let mut words = [0; 1024];
+fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
-        let mut events = [PollFd::new(fifo, PollFlags::IN), PollFd::from_borrowed_fd(init, PollFlags::IN)];
-        match poll(&mut events, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno).context("poll exec fifo"),
-        }
-        let ended = !events[1].revents().is_empty();
-        match rustix::io::read(fifo, &mut words) {
-            // End of file also stands for "not opened yet": only after a first byte, or with init gone, is it the end.
-            Ok(0) if ended || !said.is_empty() => return Ok(false),
-            Ok(0) => {}
-            Ok(length) => {
-                said.extend_from_slice(&words[..length]);
-                return Ok(true);
-            }
-            Err(Errno::AGAIN) if ended => return Ok(false),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("read exec fifo"),
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&now)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
         }
     }
 }

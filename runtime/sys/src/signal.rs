@@ -26,8 +26,8 @@ const SA_RESTORER: u64 = 0x0400_0000;
 
 /// Gives every signal its default action again: what the caller ignores is not the container's choice, sigaction(2).
 pub fn default_all() {
-    // The standard ones: nobody ignores real-time signals on behalf of others.
-    for signal in 1..=31 {
+    // The standard ones, and the two that glibc's posix_spawn leaves ignored; nobody ignores the others on behalf of anybody.
+    for signal in 1..=33 {
         // SIGKILL and SIGSTOP can't be changed, and need not.
         let _fixed = set(signal, SIG_DFL);
     }

@@ -1,0 +1,331 @@
+//! The socket and the command line of a shim: what no client should say, and what only a daemon does.
+
+use pintle_engines::alone::{Alone, config};
+use pintle_engines::place::Shim as Which;
+use pintle_engines::task::{Shim, Stdio, code, status};
+use pintle_engines::wire::{Client, Fields, Message, write_frame};
+use pintle_engines::{Check, Engine, check, full, skip, wait_for};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+pub const CHECKS: &[Check] = &[
+    check!(random_bytes_never_end_the_shim),
+    check!(random_messages_never_end_the_shim),
+    check!(frames_of_impossible_lengths_never_end_the_shim),
+    check!(unknown_methods_and_services_are_told),
+    check!(both_versions_of_the_service_answer),
+    check!(clients_come_and_go),
+    check!(a_hundred_clients_at_once),
+    check!(a_second_start_answers_the_same_address),
+    check!(delete_cleans_up_after_a_dead_shim),
+    check!(delete_of_nothing_is_fine),
+    check!(the_socket_is_for_root_only),
+    check!(the_shims_badness_is_one_more),
+    check!(it_tells_its_version_and_what_it_can),
+    check!(a_bootstrap_of_the_newest_kind_is_answered_in_kind),
+    check!(a_full_log_holds_nothing_up),
+    check!(a_log_without_reader_holds_nothing_up),
+    check!(a_pause_while_execs_start_is_answered),
+];
+
+/// A stream of numbers that is the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn bytes(&mut self, most: u64) -> Vec<u8> {
+        (0..self.next() % most).map(|_| (self.next() >> 24) as u8).collect()
+    }
+}
+
+/// A shim with a container that runs.
+fn running(e: &Engine) -> (Alone<'_>, Shim) {
+    let alone = Alone::start(e, &config(&["sleep", "1000"]));
+    let mut shim = alone.connect();
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
+    (alone, shim)
+}
+
+fn random_bytes_never_end_the_shim(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let mut random = Random(0x5eed);
+    for _ in 0..full(300, 20_000) {
+        let mut stream = UnixStream::connect(&alone.socket).expect("the shim listens");
+        let _ = stream.write_all(&random.bytes(300));
+    }
+    assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    assert_eq!(alone.connect().status(&alone.id, ""), status::RUNNING);
+    alone.end();
+}
+
+fn random_messages_never_end_the_shim(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let mut random = Random(0xbad5eed);
+    // None that ends the container for good reason.
+    let methods = [
+        "State",
+        "Create",
+        "Start",
+        "Pids",
+        "Exec",
+        "ResizePty",
+        "CloseIO",
+        "Update",
+        "Stats",
+        "Connect",
+        "Kill",
+    ];
+    for n in 0..full(300, 20_000) {
+        let method = methods[n % methods.len()];
+        let mut payload = Message(random.bytes(60));
+        if n % 3 == 0 {
+            // The container's own id, and then anything.
+            payload.0.splice(0..0, Message::new().text(1, &alone.id).0);
+        }
+        if method == "Kill" {
+            payload = Message::new().text(1, &alone.id).text(2, "nosuch").number(3, random.next());
+        }
+        let service = shim.service.clone();
+        let mut client = Client::connect(&alone.socket).expect("the shim listens");
+        let number = client.begin(&service, method, &payload);
+        client.is_pending_or_gone(number, Duration::from_secs(10));
+    }
+    // And a frame that is no request at all.
+    for kind in 0..=255 {
+        let mut stream = UnixStream::connect(&alone.socket).expect("the shim listens");
+        let _ = write_frame(&mut stream, random.next() as u32, kind, &random.bytes(40));
+    }
+    assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    alone.end();
+}
+
+fn frames_of_impossible_lengths_never_end_the_shim(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    for length in [0u32, 1, 9, 4 << 20, (4 << 20) + 1, 1 << 30, u32::MAX] {
+        let mut stream = UnixStream::connect(&alone.socket).expect("the shim listens");
+        let mut head = length.to_be_bytes().to_vec();
+        head.extend([0, 0, 0, 1, 1, 0]);
+        let _ = stream.write_all(&head).and_then(|()| stream.write_all(&vec![7; 100_000]));
+        // Held open while others are served.
+        assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    }
+    alone.end();
+}
+
+fn unknown_methods_and_services_are_told(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let status = shim.ask("Nosuch", &alone.id, "").expect_err("there is no such method");
+    assert_eq!(status.code, code::UNIMPLEMENTED, "{status:?}");
+    let status = shim.client.call("nosuch.Service", "State", &Message::new()).expect_err("no such service");
+    assert_eq!(status.code, code::UNIMPLEMENTED, "{status:?}");
+    assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    alone.end();
+}
+
+fn both_versions_of_the_service_answer(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    for version in ["v2", "v3"] {
+        let service = format!("containerd.task.{version}.Task");
+        let answer = shim.client.call(&service, "State", &Message::new().text(1, &alone.id));
+        if Which::under_test() == Which::Runc && answer.is_err() {
+            continue;
+        }
+        assert_eq!(answer.unwrap_or_else(|e| panic!("{service}: {e:?}")).number(4), status::RUNNING);
+    }
+    alone.end();
+}
+
+fn clients_come_and_go(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let service = shim.service.clone();
+    for _ in 0..50 {
+        let mut client = Client::connect(&alone.socket).expect("the shim listens");
+        client.begin(&service, "Wait", &Message::new().text(1, &alone.id));
+    }
+    assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    let wait = shim.begin("Wait", &Message::new().text(1, &alone.id));
+    alone.connect().kill(&alone.id, "", 9).expect("a kill");
+    assert_eq!(shim.client.end(wait).expect("an end").number(1), 137);
+    alone.end();
+}
+
+fn a_hundred_clients_at_once(e: &Engine) {
+    let (alone, _) = running(e);
+    let mut clients: Vec<Shim> = (0..100).map(|_| alone.connect()).collect();
+    let request = Message::new().text(1, &alone.id);
+    let waits: Vec<u32> = clients.iter_mut().map(|shim| shim.begin("Wait", &request)).collect();
+    for shim in &mut clients {
+        assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    }
+    alone.connect().kill(&alone.id, "", 9).expect("a kill");
+    for (shim, wait) in clients.iter_mut().zip(waits) {
+        assert_eq!(shim.client.end(wait).expect("an end").number(1), 137);
+    }
+    drop(clients);
+    alone.end();
+}
+
+fn a_second_start_answers_the_same_address(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let answer = alone.action(&["start"]).ok();
+    assert_eq!(pintle_engines::task::path(&answer.stdout), alone.socket);
+    assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
+    alone.end();
+}
+
+fn delete_cleans_up_after_a_dead_shim(e: &Engine) {
+    let alone = Alone::start(e, &config(&["sleep", "1000"]));
+    let mut shim = alone.connect();
+    // With options, as from containerd.
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), Some(&Message::new())).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
+    let (pid, init) = (shim.pid(), shim.pids(&alone.id)[0]);
+    pintle_engines::left::kill(pid);
+    wait_for("the end of the shim", || !pintle_tests::alive(pid));
+    let answer = alone.delete().ok();
+    // The answer is a message, of which the text is good enough: numbers below 128 are themselves.
+    let response = Fields::read(answer.stdout.as_bytes());
+    wait_for("the end of the container", || !pintle_tests::alive(init as i32));
+    if let Some(response) = response {
+        assert_eq!(response.number(1), init, "pid");
+    }
+    assert!(!alone.socket.exists(), "the socket is left");
+    // Once more is no error.
+    alone.delete().ok();
+}
+
+fn delete_of_nothing_is_fine(e: &Engine) {
+    // As after a daemon that died between the start of the shim and the create.
+    let alone = Alone::prepare(e, &config(&["true"]));
+    alone.delete().ok();
+}
+
+fn the_socket_is_for_root_only(e: &Engine) {
+    let (alone, _) = running(e);
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let folder = alone.socket.parent().expect("a folder");
+    assert!(mode(folder) & 0o066 == 0, "{:o}", mode(folder));
+    assert_eq!(mode(&alone.socket), 0o600);
+    alone.end();
+}
+
+fn the_shims_badness_is_one_more(e: &Engine) {
+    let score = |pid: &str| -> i32 {
+        fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))
+            .expect("a score")
+            .trim()
+            .parse()
+            .expect("a number")
+    };
+    let task = e.idle();
+    let shim = e.shims()[0].to_string();
+    assert_eq!(score(&shim), score("self") + 1, "the daemon has the harness's");
+    task.remove();
+}
+
+fn it_tells_its_version_and_what_it_can(e: &Engine) {
+    let mut command = std::process::Command::new(Which::under_test().program());
+    command.arg("-v").current_dir(&e.dir);
+    let answer = pintle_engines::call::finish(command, &e.dir).ok();
+    assert!(answer.stdout.contains("Version"), "{answer:?}");
+    if Which::under_test() == Which::Runc && pintle_engines::place::containerd() == "host" {
+        skip("containerd 1.6 has no -info");
+    }
+    let mut command = std::process::Command::new(Which::under_test().program());
+    pintle_engines::daemon::environment(&mut command);
+    command.arg("-info").current_dir(&e.dir).stdin(std::process::Stdio::null());
+    let answer = pintle_engines::call::finish(command, &e.dir).ok();
+    // RuntimeInfo: the name, and in its features what mounts can be mapped.
+    assert!(answer.stdout.contains("io.containerd."), "{answer:?}");
+    assert!(answer.stdout.contains("mountExtensions"), "{answer:?}");
+}
+
+fn a_bootstrap_of_the_newest_kind_is_answered_in_kind(e: &Engine) {
+    if Which::under_test() == Which::Runc {
+        skip("the Go shims here are older than containerd 2.3");
+    }
+    let alone = Alone::prepare(e, &config(&["true"]));
+    let parameters = Message::new()
+        .text(1, &alone.id)
+        .text(2, &e.namespace)
+        .text(4, "2.3.0")
+        .text(5, &alone.events_address());
+    let answer = alone.bootstrap(&parameters);
+    let result = Fields::read(&answer).expect("a BootstrapResult");
+    assert_eq!((result.number(1), result.text(3)), (3, "ttrpc".to_owned()));
+    let socket = pintle_engines::task::path(&result.text(2));
+    let pid = Shim::at(&socket).pid();
+    Shim::at(&socket).shutdown(&alone.id);
+    wait_for("the end of the shim", || !pintle_tests::alive(pid));
+}
+
+/// Much of what a shim may log.
+#[track_caller]
+fn is_busy(alone: &Alone, shim: &mut Shim) {
+    for n in 0..full(40, 1000) {
+        let name = format!("x{n}");
+        shim.exec(&alone.id, &name, &["true"], &Stdio::default()).expect("an exec");
+        shim.ask("Start", &alone.id, &name).expect("a start");
+        shim.wait(&alone.id, &name);
+        shim.ask("Delete", &alone.id, &name).expect("a deletion");
+        shim.exec(&alone.id, &name, &["/nosuch"], &Stdio::default()).expect("an exec");
+        shim.ask("Start", &alone.id, &name).expect_err("there is no such program");
+        shim.ask("Delete", &alone.id, &name).expect("a deletion");
+    }
+}
+
+fn a_full_log_holds_nothing_up(e: &Engine) {
+    // Somebody has it open, and does not read.
+    let alone = Alone::prepare(e, &config(&["sleep", "1000"]));
+    let held = alone.full_log();
+    let alone = alone.go(&["-debug"]);
+    let mut shim = alone.connect();
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
+    is_busy(&alone, &mut shim);
+    alone.end();
+    drop(held);
+}
+
+fn a_log_without_reader_holds_nothing_up(e: &Engine) {
+    // As after a daemon that died: it was read once.
+    let alone = Alone::prepare(e, &config(&["sleep", "1000"]));
+    let held = alone.open_log();
+    let alone = alone.go(&["-debug"]);
+    let mut shim = alone.connect();
+    drop(held);
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect("a container");
+    shim.ask("Start", &alone.id, "").expect("a start");
+    is_busy(&alone, &mut shim);
+    alone.end();
+}
+
+fn a_pause_while_execs_start_is_answered(e: &Engine) {
+    let (alone, mut shim) = running(e);
+    let mut other = alone.connect();
+    for n in 0..full(10, 200) {
+        let name = format!("x{n}");
+        shim.exec(&alone.id, &name, &["true"], &Stdio::default()).expect("an exec");
+        let start = shim.begin("Start", &Message::new().text(1, &alone.id).text(2, &name));
+        std::thread::sleep(Duration::from_micros(n as u64 * 700 % 15_000));
+        other.ask("Pause", &alone.id, "").expect("a pause");
+        assert_eq!(other.status(&alone.id, ""), status::PAUSED);
+        other.ask("Resume", &alone.id, "").expect("a resume");
+        // It may have been refused, while the container was frozen.
+        if shim.client.end(start).is_ok() {
+            shim.wait(&alone.id, &name);
+        }
+        shim.ask("Delete", &alone.id, &name).expect("a deletion");
+    }
+    alone.end();
+}

@@ -1,0 +1,83 @@
+//! A call of the runtime under way: a child of this process, and what is to be done when it ends.
+
+use crate::process::Origin;
+use rustix::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// What the runtime was called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// A container.
+    Create,
+    /// Its program.
+    Start,
+    /// A process beside it.
+    Exec,
+    /// Its end.
+    Delete,
+    /// Frozen.
+    Pause,
+    /// Thawed.
+    Resume,
+    /// Other limits.
+    Update,
+    /// A signal, where the runtime is another program.
+    Kill,
+}
+
+impl Verb {
+    /// What failed, as containerd's own shim says it.
+    pub fn failed(self) -> &'static str {
+        match self {
+            Self::Create => "OCI runtime create failed",
+            Self::Start => "OCI runtime start failed",
+            Self::Exec => "OCI runtime exec failed",
+            Self::Delete => "failed to delete task",
+            Self::Pause => "OCI runtime pause failed",
+            Self::Resume => "OCI runtime resume failed",
+            Self::Update => "OCI runtime update failed",
+            Self::Kill => "unknown error after kill",
+        }
+    }
+
+    /// Whether the container has to be left alone by others meanwhile.
+    pub fn is_exclusive(self) -> bool {
+        !matches!(self, Self::Exec | Self::Kill)
+    }
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// What for.
+    pub verb: Verb,
+    /// Who waits for it.
+    pub origin: Origin,
+    /// The process that it is about.
+    pub process: u32,
+    /// Where the runtime's records ended before.
+    pub mark: u64,
+    /// Where the terminal will come from.
+    pub console: Option<Console>,
+    /// A file that only the call needs.
+    pub file: Option<PathBuf>,
+    /// It took too long, and was killed.
+    pub timed_out: bool,
+}
+
+/// A socket by which the runtime sends a terminal.
+#[derive(Debug)]
+pub struct Console {
+    /// Where the runtime connects.
+    pub listener: OwnedFd,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        for path in self.file.iter().chain(self.console.as_ref().map(|console| &console.path)) {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}

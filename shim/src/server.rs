@@ -1,0 +1,207 @@
+//! The server: one loop over clients, children and streams, until the engine has no more use for it.
+
+use crate::child;
+use crate::cli::Arguments;
+use crate::poll::{EventFlags, Poll, Token};
+use crate::process::Origin;
+use crate::publisher::Publisher;
+use crate::service::Service;
+use crate::socket;
+use crate::wire::frame::{Connection, Incoming, REQUEST, RESPONSE, Request, Response};
+use crate::wire::{Code, Failure};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pintle::error::{Context as _, Result};
+use pintle::log;
+use prost::Message as _;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::SocketFlags;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long containerd may take for the last events.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Where containerd reads what a shim has to say.
+const LOG: &str = "log";
+
+/// Serves until the engine says that it is over.
+///
+/// # Errors
+/// A process that was not started by `start`.
+pub fn serve(arguments: &Arguments) -> Result<()> {
+    let listener =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context("the listening socket")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("dup2")?;
+    open_log();
+    log::configure(None, log::Format::Text, arguments.debug)?;
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("become a subreaper")?;
+    let signals = block_signals()?;
+    let address = std::env::var(socket::VARIABLE).unwrap_or_default();
+    let path = socket::path_of(&address).to_owned();
+    let poll = Poll::new()?;
+    let level = EventFlags::IN;
+    poll.add(&listener, Token::Listener, level).context("epoll_ctl")?;
+    poll.add(&signals, Token::Signals, level).context("epoll_ctl")?;
+    let publisher = Publisher::new(&arguments.events, &arguments.namespace);
+    let service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
+    let mut server =
+        Server { listener, signals, service, peers: BTreeMap::new(), number: 0, asked_to_end: false };
+    let served = server.run();
+    socket::remove(&path);
+    served
+}
+
+/// What this process says goes to containerd while somebody there reads, and nowhere while nobody does. It never waits for that.
+fn open_log() {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if let Ok(fifo) = rustix::fs::open(LOG, flags, Mode::empty()) {
+        // Without a log everything else goes on.
+        let _unheard = rustix::stdio::dup2_stderr(&fifo);
+    }
+}
+
+/// Has the end of children, and what asks this process to end, told by a descriptor.
+pub(crate) fn block_signals() -> Result<SignalFd> {
+    let signals = child::signals();
+    signals.thread_block().context("block signals")?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
+}
+
+struct Server {
+    listener: OwnedFd,
+    signals: SignalFd,
+    service: Service,
+    peers: BTreeMap<u32, Connection>,
+    number: u32,
+    asked_to_end: bool,
+}
+
+impl Server {
+    fn run(&mut self) -> Result<()> {
+        let mut until: Option<Instant> = None;
+        loop {
+            let due = self.service.due().into_iter().chain(until).min();
+            for (token, flags) in self.service.poll().wait(due)? {
+                self.event(token, flags);
+            }
+            self.service.turn();
+            self.send_answers();
+            if self.service.is_over() || self.asked_to_end {
+                let last = *until.get_or_insert_with(|| Instant::now() + FAREWELL);
+                if self.service.is_heard() || last <= Instant::now() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Listener => self.accept(),
+            Token::Signals => self.take_signals(),
+            Token::Publisher => self.service.hear(),
+            Token::Peer(peer) => self.hear(peer, flags),
+            Token::Relay(relay) => self.service.relay(relay),
+            Token::Memory(process) => self.service.memory_changed(process),
+            Token::Release(process) => self.service.released(process),
+            Token::Logger(process) => self.service.logger_ready(process),
+        }
+    }
+
+    /// Only the same user's processes are let in, as containerd's own shims do it.
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            let ours = (rustix::process::geteuid(), rustix::process::getegid());
+            match rustix::net::sockopt::socket_peercred(&socket) {
+                Ok(peer) if (peer.uid, peer.gid) == ours => {}
+                _ => {
+                    log::warn("a connection of another user was refused");
+                    continue;
+                }
+            }
+            self.number = self.number.wrapping_add(1);
+            let peer = self.number;
+            if self.service.poll().add(&socket, Token::Peer(peer), EventFlags::IN).is_ok() {
+                self.peers.insert(peer, Connection::new(socket));
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGCHLD)) => self.service.reap(),
+                _ => self.asked_to_end = true,
+            }
+        }
+    }
+
+    fn hear(&mut self, peer: u32, flags: EventFlags) {
+        let Some(connection) = self.peers.get_mut(&peer) else { return };
+        let mut open = !flags.contains(EventFlags::ERR) && connection.flush();
+        open &= connection.receive();
+        let mut requests = Vec::new();
+        while let Some(incoming) = connection.frame() {
+            match incoming {
+                Incoming::Frame(frame) if frame.kind == REQUEST => requests.push(frame),
+                Incoming::Frame(_) => {}
+                Incoming::TooLong(stream) => {
+                    let message = "message length exceeds the maximum".to_owned();
+                    let failure = Failure { code: Code::ResourceExhausted, message };
+                    open &= connection.send(stream, RESPONSE, &Response::of(Err(failure)));
+                }
+            }
+        }
+        for frame in requests {
+            let origin = Origin { peer, stream: frame.stream };
+            match Request::decode(frame.body.as_slice()) {
+                Ok(request) => {
+                    log::debug(format_args!("{}", request.method));
+                    self.service.request(origin, &request);
+                }
+                Err(error) => {
+                    let failure = Failure::new(Code::InvalidArgument, error);
+                    if let Some(connection) = self.peers.get_mut(&peer) {
+                        open &= connection.send(frame.stream, RESPONSE, &Response::of(Err(failure)));
+                    }
+                }
+            }
+        }
+        if open {
+            self.watch(peer);
+        } else {
+            self.lose(peer);
+        }
+    }
+
+    fn send_answers(&mut self) {
+        for (origin, answer) in self.service.answers() {
+            let Some(connection) = self.peers.get_mut(&origin.peer) else { continue };
+            if connection.send(origin.stream, RESPONSE, &Response::of(answer)) {
+                self.watch(origin.peer);
+            } else {
+                self.lose(origin.peer);
+            }
+        }
+    }
+
+    fn watch(&mut self, peer: u32) {
+        let Some(connection) = self.peers.get(&peer) else { return };
+        let events = match connection.wants_to_send() {
+            true => EventFlags::IN | EventFlags::OUT,
+            false => EventFlags::IN,
+        };
+        if self.service.poll().change(connection, Token::Peer(peer), events).is_err() {
+            self.lose(peer);
+        }
+    }
+
+    fn lose(&mut self, peer: u32) {
+        self.peers.remove(&peer);
+        self.service.forget(peer);
+    }
+}

@@ -1,0 +1,180 @@
+//! A container is made: its root file system mounted, its streams laid, the runtime called.
+
+use super::{Service, Task};
+use crate::call::{Call, Verb};
+use crate::child;
+use crate::process::{Origin, Process, Stdio3};
+use crate::rootfs;
+use crate::runtime::{self, Runtime};
+use crate::wire::events;
+use crate::wire::task::{CreateRequest, PidResponse};
+use crate::wire::{Answer, Code, Failure};
+use pintle::error::{Context as _, Error, Result};
+use pintle::log;
+use serde::Deserialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+impl Service {
+    pub(super) fn create(&mut self, origin: Origin, request: &CreateRequest) -> Answer<()> {
+        pintle::state::check_id(&request.id).map_err(|error| Failure::new(Code::InvalidArgument, error))?;
+        if self.tasks.contains_key(&request.id) {
+            return Err(Failure::new(Code::AlreadyExists, format!("container {}", request.id)));
+        }
+        if !request.checkpoint.is_empty() {
+            let words = "restore from a checkpoint is not there yet";
+            return Err(Failure::new(Code::Unimplemented, words));
+        }
+        let bundle = PathBuf::from(&request.bundle);
+        let runtime = Runtime::new(runtime::options(request.options.as_ref())?, &bundle, &self.namespace);
+        runtime.keep(&bundle)?;
+        let own_pids = has_own_pids(&bundle);
+        let rootfs = mount(request, &bundle)?;
+        let init = self.next();
+        let stdio = Stdio3 {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        self.processes.insert(init, Process::new(&request.id, "", stdio));
+        let task = Task {
+            id: request.id.clone(),
+            bundle,
+            rootfs,
+            runtime,
+            init,
+            execs: BTreeMap::new(),
+            created: false,
+            paused: false,
+            pausing: false,
+            busy: true,
+            queue: VecDeque::new(),
+            own_pids,
+            mounts: request.rootfs.clone(),
+        };
+        self.tasks.insert(request.id.clone(), task);
+        self.call_create(origin, &request.id, init).map_err(|failure| self.undo_create(&request.id, failure))
+    }
+
+    fn call_create(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+        let task = self.tasks.get(id).ok_or_else(super::not_created)?;
+        let options = task.runtime.options().clone();
+        let mark = task.runtime.mark();
+        let pid_file = task.bundle.join(runtime::INIT_PID);
+        let mut command = task.runtime.command();
+        command.arg("create").arg("--bundle").arg(&task.bundle).arg("--pid-file").arg(pid_file);
+        if options.no_pivot_root {
+            command.arg("--no-pivot");
+        }
+        if options.no_new_keyring {
+            command.arg("--no-new-keyring");
+        }
+        let console = self.console(init, &mut command)?;
+        let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
+        command.arg(id);
+        let call =
+            Call { verb: Verb::Create, origin, process: init, mark, console, file: None, timed_out: false };
+        self.call_with(logger, command, call)
+    }
+
+    /// The runtime has made it.
+    pub(super) fn created(&mut self, call: &Call, id: &str) -> Answer<()> {
+        let task = self.tasks.get(id).ok_or_else(super::not_created)?;
+        let pid = runtime::read_pid(&task.bundle.join(runtime::INIT_PID))
+            .context("failed to retrieve OCI runtime container pid")?;
+        if call.console.is_some() {
+            self.lay_streams(call.process, call.console.as_ref())?;
+        }
+        let process = self.process_mut(call.process)?;
+        process.pid = pid;
+        let stdio = process.stdio.clone();
+        let Some(task) = self.tasks.get_mut(id) else { return Ok(()) };
+        task.created = true;
+        task.busy = false;
+        let io = events::Io {
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: stdio.terminal,
+        };
+        let event = events::Create {
+            container_id: id.into(),
+            bundle: task.bundle.display().to_string(),
+            rootfs: std::mem::take(&mut task.mounts),
+            io: Some(io),
+            checkpoint: String::new(),
+            pid,
+        };
+        self.publisher.publish(&event);
+        self.answer(call.origin, Ok(PidResponse { pid }));
+        self.known(call.process);
+        Ok(())
+    }
+
+    /// The runtime made what can't be used.
+    pub(super) fn remove_created(&mut self, id: &str) {
+        let Ok(runtime) = self.runtime_of(id) else { return };
+        let mut command = runtime.command();
+        self.unseen = true;
+        // Its end concerns nobody: a later `delete` of containerd's looks again.
+        if let Err(error) = child::spawn(command.args(["delete", "--force", id])) {
+            log::warn(format_args!("{id}: delete --force: {error}"));
+        }
+    }
+
+    /// Nothing of it is left but the failure, and what else went wrong.
+    pub(super) fn undo_create(&mut self, id: &str, failure: Failure) -> Failure {
+        let Some(task) = self.tasks.remove(id) else { return failure };
+        self.drop_process(task.init);
+        match task.rootfs.as_deref().map(rootfs::unmount_all) {
+            Some(Err(also)) => {
+                Failure { message: format!("{}; and then: {also}", failure.message), ..failure }
+            }
+            _ => failure,
+        }
+    }
+}
+
+fn mount(request: &CreateRequest, bundle: &Path) -> Result<Option<PathBuf>> {
+    if request.rootfs.is_empty() {
+        return Ok(None);
+    }
+    let rootfs = bundle.join("rootfs");
+    match DirBuilder::new().mode(0o711).create(&rootfs) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("mkdir {}", rootfs.display()));
+        }
+        _ => {}
+    }
+    rootfs::assemble(&request.rootfs, &rootfs).context("failed to mount rootfs component")?;
+    Ok(Some(rootfs))
+}
+
+/// The container has a pid namespace of its own, and not one that others live in: its processes end with its first one. What can't be read
+/// will be told by the runtime.
+fn has_own_pids(bundle: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Config {
+        linux: Option<Linux>,
+    }
+    #[derive(Deserialize)]
+    struct Linux {
+        #[serde(default)]
+        namespaces: Vec<Namespace>,
+    }
+    #[derive(Deserialize)]
+    struct Namespace {
+        r#type: String,
+        #[serde(default)]
+        path: String,
+    }
+    let text = std::fs::read(bundle.join("config.json"));
+    let config: Result<Config> = text
+        .map_err(Error::from)
+        .and_then(|text| serde_json::from_slice(&text).map_err(|error| Error::new(error.to_string())));
+    let Ok(Config { linux: Some(linux) }) = config else { return false };
+    linux.namespaces.iter().any(|namespace| namespace.r#type == "pid" && namespace.path.is_empty())
+}

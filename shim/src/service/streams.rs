@@ -1,0 +1,194 @@
+//! The streams of processes: laid when a process is born, copied while it lives, closed when it is removed.
+
+use super::{Alarm, Service};
+use crate::call::Console;
+use crate::poll::Token;
+use crate::relay::{self, Relay, Sink, Source, Turn};
+use crate::socket;
+use crate::wire::{Answer, Failure};
+use pintle::error::{Context as _, Error, Result};
+use pintle::log;
+use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How often is looked for a reader who has not come yet.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Service {
+    /// For a process with a terminal: where the runtime sends it.
+    pub(super) fn console(&mut self, process: u32, command: &mut Command) -> Answer<Option<Console>> {
+        if !self.process(process)?.stdio.terminal {
+            return Ok(None);
+        }
+        let path = socket::beside(&self.socket, process);
+        let listener = socket::listen_alone(&path)?;
+        command.arg("--console-socket").arg(&path);
+        Ok(Some(Console { listener, path }))
+    }
+
+    /// The output of a process, and of the runtime that bears it, gets where the engine reads, the engine's input gets to it: for a terminal
+    /// when the runtime has sent it, else from the beginning.
+    pub(super) fn lay_streams(&mut self, number: u32, console: Option<&Console>) -> Answer<()> {
+        let process = self.process_mut(number)?;
+        let stdin = process.stdio.stdin.clone();
+        let mut to_logger = None;
+        let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match console {
+            Some(console) => {
+                let master = receive_terminal(console)?;
+                let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup");
+                let input = (!stdin.is_empty()).then(dup).transpose()?;
+                let outputs = match process.terminal_output()? {
+                    Some(path) => vec![(dup()?, path)],
+                    None => Vec::new(),
+                };
+                to_logger = process.to_logger.take().map(|to| dup().map(|from| (from, to))).transpose()?;
+                process.console = Some(master);
+                (outputs, input)
+            }
+            None => (process.outputs()?, process.ends[0].take()),
+        };
+        if let Some((from, to)) = to_logger {
+            self.relay_output(number, from, Sink::pipe(to))?;
+        }
+        let mut shared: Option<(PathBuf, Sink)> = None;
+        for (from, path) in outputs {
+            let sink = match &shared {
+                Some((name, sink)) if *name == path => Some(sink.again()?),
+                _ => Sink::open(&path)?,
+            };
+            match sink {
+                Some(sink) => {
+                    shared = Some((path, sink.again()?));
+                    self.relay_output(number, from, sink)?;
+                }
+                None => {
+                    let process = self.process_mut(number)?;
+                    process.open += 1;
+                    process.unread.push((from, path));
+                    self.alarm(LOOK, Alarm::Readers(number));
+                }
+            }
+        }
+        if let (Some(to), false) = (input, stdin.is_empty()) {
+            let path = stdin.strip_prefix("fifo://").unwrap_or(&stdin);
+            let mut relay = Relay::input(Source::open(Path::new(path))?, to);
+            if self.process(number)?.input_closed {
+                relay.close_input();
+            }
+            let input = self.add_relay(number, relay)?;
+            self.process_mut(number)?.input = Some(input);
+        }
+        Ok(())
+    }
+
+    pub(super) fn relay_output(&mut self, process: u32, from: OwnedFd, sink: Sink) -> Answer<()> {
+        self.add_relay(process, Relay::out(from, sink))?;
+        self.process_mut(process)?.open += 1;
+        Ok(())
+    }
+
+    fn add_relay(&mut self, process: u32, relay: Relay) -> Result<u32> {
+        let number = self.next();
+        relay.watch(&self.poll, Token::Relay(number))?;
+        self.relays.insert(number, (process, relay));
+        self.ready.push_back(number);
+        Ok(number)
+    }
+
+    /// Somebody may read by now what a process says.
+    pub(super) fn look_for_readers(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        for (from, path) in std::mem::take(&mut process.unread) {
+            match Sink::open(&path) {
+                Ok(Some(sink)) => {
+                    if let Some(process) = self.processes.get_mut(&number) {
+                        process.open -= 1;
+                    }
+                    if let Err(failure) = self.relay_output(number, from, sink) {
+                        log::warn(format_args!("{}: {}", path.display(), failure.message));
+                    }
+                }
+                Ok(None) => {
+                    if let Some(process) = self.processes.get_mut(&number) {
+                        process.unread.push((from, path));
+                    }
+                }
+                // The engine has given it up.
+                Err(_) => self.one_is_over(number),
+            }
+        }
+        if self.processes.get(&number).is_some_and(|process| !process.unread.is_empty()) {
+            self.alarm(LOOK, Alarm::Readers(number));
+        }
+    }
+
+    /// Copies one stream on.
+    pub fn relay(&mut self, number: u32) {
+        let Some((process, relay)) = self.relays.get_mut(&number) else { return };
+        let process = *process;
+        match relay.turn() {
+            Turn::Waits => {}
+            Turn::Goes => self.ready.push_back(number),
+            Turn::Over => {
+                self.relays.remove(&number);
+                match self.processes.get_mut(&process) {
+                    Some(process) if process.input == Some(number) => process.input = None,
+                    _ => self.one_is_over(process),
+                }
+            }
+        }
+    }
+
+    pub(super) fn one_is_over(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        process.open = process.open.saturating_sub(1);
+        if process.open == 0 && process.deleting.is_some() {
+            self.drained(number);
+        }
+    }
+
+    /// Ends all streams of a process, whatever is still on its way.
+    pub(super) fn close_streams(&mut self, number: u32) {
+        self.relays.retain(|_, (process, _)| *process != number);
+        if let Some(process) = self.processes.get_mut(&number) {
+            (process.open, process.input, process.console) = (0, None, None);
+            process.unread.clear();
+            process.ends = [None, None, None];
+            process.to_logger = None;
+        }
+    }
+
+    /// After a failed birth or start.
+    pub(super) fn close_streams_unless_born(&mut self, number: u32) {
+        if self.processes.get(&number).is_some_and(|process| process.pid == 0) {
+            self.close_streams(number);
+        }
+    }
+}
+
+/// Takes the terminal's master side, which the runtime sent before it ended.
+pub(crate) fn receive_terminal(console: &Console) -> Answer<OwnedFd> {
+    let told = || Failure::unknown("failed to retrieve console master: the runtime sent none");
+    let connection = rustix::net::accept(&console.listener).map_err(|_| told())?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 4096];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    rustix::net::recvmsg(&connection, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)
+        .map_err(|_| told())?;
+    let received = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let master = received.ok_or_else(told)?;
+    if !rustix::termios::isatty(&master) {
+        return Err(Error::new("failed to retrieve console master: it is no terminal").into());
+    }
+    relay::do_not_block(master.as_fd())?;
+    Ok(master)
+}
