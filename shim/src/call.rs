@@ -49,6 +49,8 @@ impl Verb {
 /// One call.
 #[derive(Debug)]
 pub struct Call {
+    /// Which call it is; given when it is made.
+    pub number: u32,
     /// What for.
     pub verb: Verb,
     /// Who waits for it.

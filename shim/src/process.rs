@@ -79,6 +79,8 @@ pub struct Process {
     pub waiters: Vec<Origin>,
     /// Who asked for its removal.
     pub deleting: Option<Origin>,
+    /// Its removal waits for its output.
+    pub draining: bool,
     /// Relays of its output that are not over.
     pub open: usize,
     /// The relay of its input.
@@ -95,6 +97,8 @@ pub struct Process {
     pub logger: Option<u32>,
     /// Where what a terminal says goes to its logger.
     pub to_logger: Option<OwnedFd>,
+    /// Somebody looks for them now and then, after this many milliseconds.
+    pub look: u64,
     /// Output that nobody came to read yet.
     pub unread: Vec<(OwnedFd, PathBuf)>,
 }
@@ -113,6 +117,7 @@ impl Process {
             exit: None,
             waiters: Vec::new(),
             deleting: None,
+            draining: false,
             open: 0,
             input: None,
             input_closed: false,
@@ -121,6 +126,7 @@ impl Process {
             ends: [None, None, None],
             logger: None,
             to_logger: None,
+            look: 0,
             unread: Vec::new(),
         }
     }

@@ -117,6 +117,8 @@ impl Runtime {
         if self.options.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
+        // containerd's own: a container that spoke there would speak for containerd.
+        command.env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         command
     }

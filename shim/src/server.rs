@@ -16,12 +16,15 @@ use pintle::log;
 use prost::Message as _;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long containerd may take for the last events.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long nobody is let in when there are no descriptors left.
+const DEAF: Duration = Duration::from_millis(200);
 /// Where containerd reads what a shim has to say.
 const LOG: &str = "log";
 
@@ -47,8 +50,15 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     poll.add(&signals, Token::Signals, level).context("epoll_ctl")?;
     let publisher = Publisher::new(&arguments.events, &arguments.namespace);
     let service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
-    let mut server =
-        Server { listener, signals, service, peers: BTreeMap::new(), number: 0, asked_to_end: false };
+    let mut server = Server {
+        listener,
+        signals,
+        service,
+        peers: BTreeMap::new(),
+        number: 0,
+        asked_to_end: false,
+        deaf_until: None,
+    };
     let served = server.run();
     socket::remove(&path);
     served
@@ -77,16 +87,19 @@ struct Server {
     peers: BTreeMap<u32, Connection>,
     number: u32,
     asked_to_end: bool,
+    /// Nobody is let in before this moment.
+    deaf_until: Option<Instant>,
 }
 
 impl Server {
     fn run(&mut self) -> Result<()> {
         let mut until: Option<Instant> = None;
         loop {
-            let due = self.service.due().into_iter().chain(until).min();
+            let due = self.service.due().into_iter().chain(until).chain(self.deaf_until).min();
             for (token, flags) in self.service.poll().wait(due)? {
                 self.event(token, flags);
             }
+            self.listen_again();
             self.service.turn();
             self.send_answers();
             if self.service.is_over() || self.asked_to_end {
@@ -114,7 +127,12 @@ impl Server {
     /// Only the same user's processes are let in, as containerd's own shims do it.
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+        loop {
+            let socket = match rustix::net::accept_with(&self.listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::MFILE | Errno::NFILE) => return self.listen_later(),
+                Err(_) => return,
+            };
             let ours = (rustix::process::geteuid(), rustix::process::getegid());
             match rustix::net::sockopt::socket_peercred(&socket) {
                 Ok(peer) if (peer.uid, peer.gid) == ours => {}
@@ -128,6 +146,22 @@ impl Server {
             if self.service.poll().add(&socket, Token::Peer(peer), EventFlags::IN).is_ok() {
                 self.peers.insert(peer, Connection::new(socket));
             }
+        }
+    }
+
+    /// No descriptor is left for whoever waits there: a look at it again and again would help nobody.
+    fn listen_later(&mut self) {
+        log::warn("no descriptors left for another connection");
+        if self.service.poll().change(&self.listener, Token::Listener, EventFlags::empty()).is_ok() {
+            self.deaf_until = Some(Instant::now() + DEAF);
+        }
+    }
+
+    fn listen_again(&mut self) {
+        if self.deaf_until.is_some_and(|until| until <= Instant::now())
+            && self.service.poll().change(&self.listener, Token::Listener, EventFlags::IN).is_ok()
+        {
+            self.deaf_until = None;
         }
     }
 

@@ -74,8 +74,10 @@ struct Waiting {
 /// What happens by itself at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
-    /// The call with this child took too long.
+    /// The call with this number took too long.
     Call(u32),
+    /// This init was told to go on, and did not.
+    Release(u32),
     /// The output of this process was waited for long enough.
     Drain(u32),
     /// Another look for readers of this process's output.
@@ -180,7 +182,8 @@ impl Service {
         let now = Instant::now();
         while let Some(entry) = self.alarms.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
-                Alarm::Call(child) => self.give_up(child),
+                Alarm::Call(number) => self.give_up(number),
+                Alarm::Release(process) => self.not_released(process),
                 Alarm::Drain(process) => self.stop_draining(process),
                 Alarm::Readers(process) => self.look_for_readers(process),
                 Alarm::Logger(process) => self.end_logger(process, Signal::TERM),
@@ -213,6 +216,10 @@ impl Service {
     fn alarm(&mut self, after: Duration, alarm: Alarm) {
         let number = self.next();
         self.alarms.insert((Instant::now() + after, number), alarm);
+    }
+
+    fn disarm(&mut self, alarm: Alarm) {
+        self.alarms.retain(|_, armed| *armed != alarm);
     }
 
     fn next(&mut self) -> u32 {
@@ -309,7 +316,7 @@ impl Service {
     }
 
     /// Calls the runtime, in whose hands the rest is.
-    fn call(&mut self, mut command: Command, call: Call) -> Answer<()> {
+    fn call(&mut self, mut command: Command, mut call: Call) -> Answer<()> {
         let births = matches!(call.verb, Verb::Create | Verb::Exec);
         if births && call.console.is_none() {
             self.lay_streams(call.process, None)?;
@@ -328,7 +335,8 @@ impl Service {
                 return Err(runtime.failure(call.verb.failed(), call.mark, &ended));
             }
         };
-        self.alarm(PATIENCE, Alarm::Call(child));
+        call.number = self.next();
+        self.alarm(PATIENCE, Alarm::Call(call.number));
         self.calls.insert(child, call);
         Ok(())
     }
@@ -338,11 +346,13 @@ impl Service {
     }
 
     /// A call that takes too long is ended, with all that it started; its end is then told as every other.
-    fn give_up(&mut self, child: u32) {
-        let Some(call) = self.calls.get_mut(&child) else { return };
+    fn give_up(&mut self, number: u32) {
+        let Some((child, call)) = self.calls.iter_mut().find(|(_, call)| call.number == number) else {
+            return;
+        };
         call.timed_out = true;
         if let Some(group) = rustix::process::Pid::from_raw(child.cast_signed()) {
-            let killed = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            let killed = rustix::process::kill_process_group(group, Signal::KILL);
             log::warn(format_args!(
                 "{}: no answer within {} s: killed: {killed:?}",
                 call.verb.failed(),
@@ -413,7 +423,7 @@ impl Service {
         }
         self.call(
             command,
-            Call { verb, origin, process, mark, console: None, file: None, timed_out: false },
+            Call { number: 0, verb, origin, process, mark, console: None, file: None, timed_out: false },
         )?;
         match verb {
             Verb::Pause => self.task_mut(id)?.pausing = true,

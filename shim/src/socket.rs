@@ -77,6 +77,8 @@ pub fn listen(path: &Path) -> Result<Option<OwnedFd>> {
 pub fn listen_alone(path: &Path) -> Result<OwnedFd> {
     let told = || format!("create a socket: {}", path.display());
     let socket = new().with_context(told)?;
+    // One of that name is of a shim that is gone.
+    remove(path);
     rustix::net::bind(&socket, &SocketAddrUnix::new(path).with_context(told)?).with_context(told)?;
     rustix::net::listen(&socket, 1).with_context(told)?;
     Ok(socket)

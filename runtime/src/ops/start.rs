@@ -83,7 +83,9 @@ impl Release {
 
     fn wait(&self) -> Result<()> {
         let mut events = self.waits_for().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut events, None) {
+        // Once it has said why not, there is only its end to wait for.
+        let from = usize::from(self.said.len() > 1);
+        match poll(&mut events[from..], None) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno).context("poll exec fifo"),
         }
@@ -101,7 +103,8 @@ impl Release {
             match rustix::io::read(&self.fifo, &mut words) {
                 // End of file also stands for "not opened yet": only after a first byte, or with init gone, is it the end.
                 Ok(0) | Err(Errno::AGAIN) if ended => break,
-                Ok(0) if !self.said.is_empty() => break,
+                // Its words are no good news: then it is on its way out, and counts as alive until it is gone.
+                Ok(0) if self.said.len() == 1 => break,
                 Ok(0) | Err(Errno::AGAIN) => return Ok(false),
                 Ok(length) => self.said.extend_from_slice(&words[..length]),
                 Err(Errno::INTR) => {}

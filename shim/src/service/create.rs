@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 impl Service {
     pub(super) fn create(&mut self, origin: Origin, request: &CreateRequest) -> Answer<()> {
         pintle::state::check_id(&request.id).map_err(|error| Failure::new(Code::InvalidArgument, error))?;
+        if self.over {
+            return Err(Failure::new(Code::FailedPrecondition, "this shim is leaving"));
+        }
         if self.tasks.contains_key(&request.id) {
             return Err(Failure::new(Code::AlreadyExists, format!("container {}", request.id)));
         }
@@ -75,8 +78,16 @@ impl Service {
         let console = self.console(init, &mut command)?;
         let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
         command.arg(id);
-        let call =
-            Call { verb: Verb::Create, origin, process: init, mark, console, file: None, timed_out: false };
+        let call = Call {
+            number: 0,
+            verb: Verb::Create,
+            origin,
+            process: init,
+            mark,
+            console,
+            file: None,
+            timed_out: false,
+        };
         self.call_with(logger, command, call)
     }
 

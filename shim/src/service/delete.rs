@@ -17,6 +17,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 impl Service {
     pub(super) fn delete(&mut self, origin: Origin, request: &ProcessRequest) -> Answer<()> {
+        // What has ended by itself is to be told before it is gone.
+        self.reap();
         let number = self.number_of(&request.id, &request.exec_id)?;
         let paused = request.exec_id.is_empty() && self.task(&request.id)?.paused;
         let process = self.process_mut(number)?;
@@ -28,6 +30,7 @@ impl Service {
         if process.open == 0 || process.phase == Phase::Created {
             self.drained(number);
         } else {
+            process.draining = true;
             self.alarm(DRAIN, Alarm::Drain(number));
             self.alarm(super::loggers::EOF, Alarm::Logger(number));
         }
@@ -35,19 +38,24 @@ impl Service {
     }
 
     pub(super) fn stop_draining(&mut self, number: u32) {
-        if let Some(process) =
-            self.processes.get(&number).filter(|process| process.deleting.is_some() && process.open > 0)
-        {
-            log::warn(format_args!("{}: its output is held open by others: closed", process.task));
-            self.end_logger(number, Signal::KILL);
-            self.close_streams(number);
+        let Some(process) = self.processes.get(&number).filter(|process| process.draining) else { return };
+        log::warn(format_args!("{}: its output is held open by others: closed", process.task));
+        self.end_logger(number, Signal::KILL);
+        self.close_streams(number);
+        self.drained(number);
+    }
+
+    /// One more of its streams is over: perhaps the last that its removal waits for.
+    pub(super) fn check_drained(&mut self, number: u32) {
+        if self.processes.get(&number).is_some_and(|process| process.draining && process.open == 0) {
             self.drained(number);
         }
     }
 
     /// All that a process said was passed on: it can go.
     pub(super) fn drained(&mut self, number: u32) {
-        let Some(process) = self.processes.get(&number) else { return };
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        process.draining = false;
         let Some(origin) = process.deleting else { return };
         let (task, exec) = (process.task.clone(), process.exec.clone());
         if exec.is_empty() {
@@ -58,6 +66,9 @@ impl Service {
             return;
         }
         let response = self.response(number);
+        if let Some(process) = self.processes.get_mut(&number) {
+            process.deleting = None;
+        }
         if let Ok(task) = self.task_mut(&task) {
             task.execs.remove(&exec);
         }
@@ -120,7 +131,10 @@ impl Service {
         self.close_streams(number);
         self.memory.remove(&number);
         let Some(process) = self.processes.remove(&number) else { return };
-        for origin in process.waiters {
+        let signals = process.signals.into_iter().map(|(origin, _)| origin);
+        // The removal of a first process is answered by whoever removes it.
+        let deleting = process.deleting.filter(|_| !process.exec.is_empty());
+        for origin in process.waiters.into_iter().chain(signals).chain(deleting) {
             self.answer::<Empty>(origin, Err(super::not_created()));
         }
     }

@@ -1,7 +1,7 @@
 //! Children end: calls of the runtime, and processes of containers, which fall to this process when the runtime has gone. The order in
 //! which others hear of it: no end before its beginning, and a container's first process last.
 
-use super::Service;
+use super::{Alarm, Service};
 use crate::call::{Call, Verb};
 use crate::process::{Exit, Origin, Phase};
 use crate::wire::task::WaitResponse;
@@ -49,6 +49,7 @@ impl Service {
             return;
         }
         if let Some(call) = self.calls.remove(&pid) {
+            self.disarm(Alarm::Call(call.number));
             self.returned(call, ended);
             if self.calls.is_empty() {
                 // Nobody's.
@@ -92,12 +93,18 @@ impl Service {
     }
 
     /// Where the container has no pid namespace of its own, nobody ends its other processes but us.
-    fn end_with_init(&self, id: &str) {
+    fn end_with_init(&mut self, id: &str) {
         let Some(task) = self.tasks.get(id).filter(|task| !task.own_pids) else { return };
-        let Some(library) = task.runtime.library() else { return };
-        match pintle::ops::kill::kill(&library, id, 9, true) {
-            Ok(()) => {}
-            Err(error) => log::debug(format_args!("{id}: kill all: {error}")),
+        let killed = match task.runtime.library() {
+            Some(library) => pintle::ops::kill::kill(&library, id, 9, true),
+            None => {
+                let mut command = task.runtime.command();
+                self.unseen = true;
+                crate::child::spawn(command.args(["kill", "--all", id, "KILL"])).map(drop)
+            }
+        };
+        if let Err(error) = killed {
+            log::debug(format_args!("{id}: kill all: {error}"));
         }
     }
 
@@ -159,7 +166,9 @@ impl Service {
 
     /// The runtime is done with a call.
     fn returned(&mut self, call: Call, ended: Ended) {
-        let Some(process) = self.processes.get(&call.process) else { return };
+        let Some(process) = self.processes.get(&call.process) else {
+            return self.answer::<Empty>(call.origin, Err(super::not_created()));
+        };
         let id = process.task.clone();
         let done = self.outcome(&call, &id, ended).and_then(|()| {
             self.succeeded(&call, &id).inspect_err(|_| {
@@ -229,7 +238,12 @@ impl Service {
 
     pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
-            Verb::Create => self.undo_create(id, failure),
+            Verb::Create => {
+                if call.timed_out {
+                    self.remove_created(id);
+                }
+                self.undo_create(id, failure)
+            }
             Verb::Start => return self.not_started(call.process, call.origin, id, failure),
             Verb::Exec => {
                 self.not_executed(call.process);
@@ -251,7 +265,13 @@ impl Service {
 impl Service {
     /// Nothing was born that could end: whoever waits hears of it all the same.
     fn not_executed(&mut self, number: u32) {
-        self.close_streams_unless_born(number);
+        if let Some(process) = self.processes.get(&number).filter(|process| process.pid != 0) {
+            // It runs, but nobody can be given its streams.
+            if let Err(failure) = process.kill(9) {
+                log::debug(failure.message);
+            }
+        }
+        self.close_streams(number);
         self.deliver_signals(number);
         let Some(process) = self.processes.get_mut(&number) else { return };
         let exit = *process.exit.get_or_insert(Exit { status: 255, at: Timestamp::now() });

@@ -7,7 +7,7 @@ use crate::child;
 use crate::logger::Logger;
 use crate::poll::{EventFlags, Token};
 use crate::relay::Sink;
-use crate::wire::{Answer, Code, Failure};
+use crate::wire::{Answer, Code, Empty, Failure};
 use pintle::error::{Context as _, Error};
 use pintle::log;
 use rustix::fd::OwnedFd;
@@ -66,18 +66,31 @@ impl Service {
     /// A logger said that it is ready, or has gone.
     pub fn logger_ready(&mut self, number: u32) {
         let Some(Unready { command, call, .. }) = self.unready.remove(&number) else { return };
-        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else { return };
+        self.disarm(Alarm::Unready(number));
+        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else {
+            return self.answer::<Empty>(call.origin, Err(super::not_created()));
+        };
         let (verb, origin, mark) = (call.verb, call.origin, call.mark);
         if let Err(failure) = self.call(command, call) {
-            let failed =
-                Call { verb, origin, process: number, mark, console: None, file: None, timed_out: false };
+            let failed = Call {
+                number: 0,
+                verb,
+                origin,
+                process: number,
+                mark,
+                console: None,
+                file: None,
+                timed_out: false,
+            };
             self.failed(&failed, &id, failure);
         }
     }
 
     pub(super) fn logger_unready(&mut self, number: u32) {
         let Some(Unready { call, .. }) = self.unready.remove(&number) else { return };
-        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else { return };
+        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else {
+            return self.answer::<Empty>(call.origin, Err(super::not_created()));
+        };
         self.end_logger(number, Signal::KILL);
         let seconds = PATIENCE.as_secs();
         let message = format!("failed to read from logging binary: it was not ready within {seconds} s");

@@ -101,6 +101,7 @@ impl Service {
             }
             command.args([request.id.as_str(), &request.signal.to_string()]);
             let call = Call {
+                number: 0,
                 verb: Verb::Kill,
                 origin,
                 process: number,

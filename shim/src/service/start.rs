@@ -1,6 +1,6 @@
 //! Programs are started: a container's own, and those beside it.
 
-use super::{Service, Waiting, check};
+use super::{Alarm, Service, Waiting, check};
 use crate::call::{Call, Verb};
 use crate::poll::{EventFlags, Token};
 use crate::process::{Origin, Phase, Process, Stdio3};
@@ -75,6 +75,7 @@ impl Service {
         let file = bundle.join(format!(".{}.process", process.exec));
         // From here on the call's end, or its failure, takes the file away.
         let mut call = Call {
+            number: 0,
             verb: Verb::Exec,
             origin,
             process: number,
@@ -109,7 +110,17 @@ impl Service {
         }
         self.process_mut(waiting.process)?.phase = Phase::Starting;
         self.releases.insert(waiting.process, (waiting.origin, release));
+        self.alarm(super::PATIENCE, Alarm::Release(waiting.process));
         Ok(true)
+    }
+
+    /// init did not execute the program in all the time that it had: it may still, but nobody waits for it.
+    pub(super) fn not_released(&mut self, number: u32) {
+        let Some((origin, _)) = self.releases.remove(&number) else { return };
+        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else { return };
+        let message = format!("{}: init did not answer in time", Verb::Start.failed());
+        self.not_started(number, origin, &id, Failure { code: Code::DeadlineExceeded, message });
+        self.is_free(&id);
     }
 
     /// Something became of an init that was told to go on.
@@ -122,6 +133,7 @@ impl Service {
             Err(error) => Err(not_started(error)),
         };
         self.releases.remove(&number);
+        self.disarm(Alarm::Release(number));
         let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else { return };
         if let Err(failure) = done {
             self.not_started(number, origin, &id, failure);

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// How often is looked for a reader who has not come yet.
-const LOOK: Duration = Duration::from_millis(20);
+/// After this time is looked for a reader who has not come yet, in milliseconds; then after twice that, and so on.
+const FIRST_LOOK: u64 = 20;
+/// Up to this.
+const LAST_LOOK: u64 = 1000;
 
 impl Service {
     /// For a process with a terminal: where the runtime sends it.
@@ -70,7 +72,7 @@ impl Service {
                     let process = self.process_mut(number)?;
                     process.open += 1;
                     process.unread.push((from, path));
-                    self.alarm(LOOK, Alarm::Readers(number));
+                    self.look_again(number);
                 }
             }
         }
@@ -100,17 +102,24 @@ impl Service {
         Ok(number)
     }
 
+    /// Looks again, later each time.
+    fn look_again(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        if process.look == 0 {
+            process.look = FIRST_LOOK;
+            self.alarm(Duration::from_millis(FIRST_LOOK), Alarm::Readers(number));
+        }
+    }
+
     /// Somebody may read by now what a process says.
     pub(super) fn look_for_readers(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         for (from, path) in std::mem::take(&mut process.unread) {
             match Sink::open(&path) {
                 Ok(Some(sink)) => {
-                    if let Some(process) = self.processes.get_mut(&number) {
-                        process.open -= 1;
-                    }
-                    if let Err(failure) = self.relay_output(number, from, sink) {
-                        log::warn(format_args!("{}: {}", path.display(), failure.message));
+                    if let Err(error) = self.add_relay(number, Relay::out(from, sink)) {
+                        log::warn(format_args!("{}: {error}", path.display()));
+                        self.one_is_over(number);
                     }
                 }
                 Ok(None) => {
@@ -122,9 +131,14 @@ impl Service {
                 Err(_) => self.one_is_over(number),
             }
         }
-        if self.processes.get(&number).is_some_and(|process| !process.unread.is_empty()) {
-            self.alarm(LOOK, Alarm::Readers(number));
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        if process.unread.is_empty() {
+            process.look = 0;
+            return;
         }
+        process.look = (process.look * 2).min(LAST_LOOK);
+        let pause = Duration::from_millis(process.look);
+        self.alarm(pause, Alarm::Readers(number));
     }
 
     /// Copies one stream on.
@@ -147,9 +161,7 @@ impl Service {
     pub(super) fn one_is_over(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         process.open = process.open.saturating_sub(1);
-        if process.open == 0 && process.deleting.is_some() {
-            self.drained(number);
-        }
+        self.check_drained(number);
     }
 
     /// Ends all streams of a process, whatever is still on its way.
@@ -160,13 +172,6 @@ impl Service {
             process.unread.clear();
             process.ends = [None, None, None];
             process.to_logger = None;
-        }
-    }
-
-    /// After a failed birth or start.
-    pub(super) fn close_streams_unless_born(&mut self, number: u32) {
-        if self.processes.get(&number).is_some_and(|process| process.pid == 0) {
-            self.close_streams(number);
         }
     }
 }
