@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long containerd may take for the last events.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long this process stays without a container and without a client.
+const LONELY: Duration = Duration::from_secs(10);
 /// How long nobody is let in when there are no descriptors left.
 const DEAF: Duration = Duration::from_millis(200);
 /// Where containerd reads what a shim has to say.
@@ -57,6 +59,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
         peers: BTreeMap::new(),
         number: 0,
         asked_to_end: false,
+        alone_since: None,
         deaf_until: None,
     };
     let served = server.run();
@@ -87,6 +90,8 @@ struct Server {
     peers: BTreeMap<u32, Connection>,
     number: u32,
     asked_to_end: bool,
+    /// Since when nobody was there.
+    alone_since: Option<Instant>,
     /// Nobody is let in before this moment.
     deaf_until: Option<Instant>,
 }
@@ -95,20 +100,31 @@ impl Server {
     fn run(&mut self) -> Result<()> {
         let mut until: Option<Instant> = None;
         loop {
-            let due = self.service.due().into_iter().chain(until).chain(self.deaf_until).min();
+            let alone = self.alone_until();
+            let due = self.service.due().into_iter().chain(until).chain(self.deaf_until).chain(alone).min();
             for (token, flags) in self.service.poll().wait(due)? {
                 self.event(token, flags);
             }
             self.listen_again();
             self.service.turn();
             self.send_answers();
-            if self.service.is_over() || self.asked_to_end {
+            let deserted = self.alone_until().is_some_and(|until| until <= Instant::now());
+            if self.service.is_over() || self.asked_to_end || deserted {
                 let last = *until.get_or_insert_with(|| Instant::now() + FAREWELL);
                 if self.service.is_heard() || last <= Instant::now() {
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Without a container and without a client there is nothing to do: the daemon that started this process died before it could come back.
+    fn alone_until(&mut self) -> Option<Instant> {
+        if !self.peers.is_empty() || !self.service.is_empty() {
+            self.alone_since = None;
+            return None;
+        }
+        Some(*self.alone_since.get_or_insert_with(Instant::now) + LONELY)
     }
 
     fn event(&mut self, token: Token, flags: EventFlags) {

@@ -158,6 +158,11 @@ impl Service {
         self.over
     }
 
+    /// There is no container.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// All events were taken.
     pub fn is_heard(&self) -> bool {
         self.publisher.is_empty()
