@@ -32,7 +32,14 @@ fn as_nobody(place: &Place, args: &[&str]) -> (i32, String, String) {
         .env("HOME", &home)
         .env("PATH", "/usr/bin:/bin")
         .current_dir(&home);
-    let output = command.arg("--root").arg(home.join("store")).args(args).output().expect("it starts");
+    command.arg("--root").arg(home.join("store")).args(args);
+    let output = loop {
+        match command.output() {
+            // A child of another test has our copy of the program still open for writing, until it is executed.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            other => break other.expect("it starts"),
+        }
+    };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }

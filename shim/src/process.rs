@@ -97,6 +97,8 @@ pub struct Process {
     pub logger: Option<u32>,
     /// Where what a terminal says goes to its logger.
     pub to_logger: Option<OwnedFd>,
+    /// Whoever is told of its birth when its output is read: a client that hears of an end before would give its reader up.
+    pub unheard: Option<Origin>,
     /// Somebody looks for them now and then, after this many milliseconds.
     pub look: u64,
     /// Output that nobody came to read yet.
@@ -126,6 +128,7 @@ impl Process {
             ends: [None, None, None],
             logger: None,
             to_logger: None,
+            unheard: None,
             look: 0,
             unread: Vec::new(),
         }

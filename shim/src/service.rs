@@ -80,6 +80,8 @@ enum Alarm {
     Release(u32),
     /// The output of this process was waited for long enough.
     Drain(u32),
+    /// This process's output was waited to be read for long enough.
+    Unheard(u32),
     /// Another look for readers of this process's output.
     Readers(u32),
     /// This process's logger had the time that it needs to end by itself.
@@ -191,6 +193,7 @@ impl Service {
                 Alarm::Release(process) => self.not_released(process),
                 Alarm::Drain(process) => self.stop_draining(process),
                 Alarm::Readers(process) => self.look_for_readers(process),
+                Alarm::Unheard(process) => self.tell_birth(process),
                 Alarm::Logger(process) => self.end_logger(process, Signal::TERM),
                 Alarm::Unready(process) => self.logger_unready(process),
             }

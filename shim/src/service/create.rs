@@ -7,7 +7,7 @@ use crate::process::{Origin, Process, Stdio3};
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
 use crate::wire::events;
-use crate::wire::task::{CreateRequest, PidResponse};
+use crate::wire::task::CreateRequest;
 use crate::wire::{Answer, Code, Failure};
 use pintle::error::{Context as _, Error, Result};
 use pintle::log;
@@ -120,7 +120,7 @@ impl Service {
             pid,
         };
         self.publisher.publish(&event);
-        self.answer(call.origin, Ok(PidResponse { pid }));
+        self.answer_birth(call.process, call.origin);
         self.known(call.process);
         Ok(())
     }

@@ -134,7 +134,7 @@ impl Service {
         let signals = process.signals.into_iter().map(|(origin, _)| origin);
         // The removal of a first process is answered by whoever removes it.
         let deleting = process.deleting.filter(|_| !process.exec.is_empty());
-        for origin in process.waiters.into_iter().chain(signals).chain(deleting) {
+        for origin in process.waiters.into_iter().chain(signals).chain(deleting).chain(process.unheard) {
             self.answer::<Empty>(origin, Err(super::not_created()));
         }
     }

@@ -176,7 +176,7 @@ impl Service {
             self.lay_streams(call.process, call.console.as_ref())?;
         }
         self.publisher.publish(&events::ExecStarted { container_id: id.into(), exec_id: exec, pid });
-        self.answer(call.origin, Ok(PidResponse { pid }));
+        self.answer_birth(call.process, call.origin);
         self.deliver_signals(call.process);
         self.known(call.process);
         Ok(())

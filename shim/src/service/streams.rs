@@ -3,8 +3,10 @@
 use super::{Alarm, Service};
 use crate::call::Console;
 use crate::poll::Token;
+use crate::process::Origin;
 use crate::relay::{self, Relay, Sink, Source, Turn};
 use crate::socket;
+use crate::wire::task::PidResponse;
 use crate::wire::{Answer, Failure};
 use pintle::error::{Context as _, Error, Result};
 use pintle::log;
@@ -17,7 +19,9 @@ use std::process::Command;
 use std::time::Duration;
 
 /// After this time is looked for a reader who has not come yet, in milliseconds; then after twice that, and so on.
-const FIRST_LOOK: u64 = 20;
+const FIRST_LOOK: u64 = 5;
+/// How long a birth is not told of because nobody reads its output.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Up to this.
 const LAST_LOOK: u64 = 1000;
 
@@ -102,6 +106,25 @@ impl Service {
         Ok(number)
     }
 
+    /// Tells whoever asked for it that a process is born, when its output is read or nobody came for long.
+    pub(super) fn answer_birth(&mut self, number: u32, origin: Origin) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        process.unheard = Some(origin);
+        if process.unread.is_empty() {
+            self.tell_birth(number);
+        } else {
+            self.alarm(PATIENCE, Alarm::Unheard(number));
+        }
+    }
+
+    pub(super) fn tell_birth(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let Some(origin) = process.unheard.take() else { return };
+        let pid = process.pid;
+        self.disarm(Alarm::Unheard(number));
+        self.answer(origin, Ok(PidResponse { pid }));
+    }
+
     /// Looks again, later each time.
     fn look_again(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
@@ -134,9 +157,10 @@ impl Service {
         let Some(process) = self.processes.get_mut(&number) else { return };
         if process.unread.is_empty() {
             process.look = 0;
-            return;
+            return self.tell_birth(number);
         }
-        process.look = (process.look * 2).min(LAST_LOOK);
+        // As long as somebody waits for it, it is urgent.
+        process.look = if process.unheard.is_some() { FIRST_LOOK } else { (process.look * 2).min(LAST_LOOK) };
         let pause = Duration::from_millis(process.look);
         self.alarm(pause, Alarm::Readers(number));
     }
