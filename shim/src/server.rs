@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long containerd may take for the last events.
@@ -59,11 +60,12 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
         peers: BTreeMap::new(),
         number: 0,
         asked_to_end: false,
+        path: Some(path),
         alone_since: None,
         deaf_until: None,
     };
     let served = server.run();
-    socket::remove(&path);
+    server.retire();
     served
 }
 
@@ -90,6 +92,8 @@ struct Server {
     peers: BTreeMap<u32, Connection>,
     number: u32,
     asked_to_end: bool,
+    /// Its socket, as long as it is found there.
+    path: Option<PathBuf>,
     /// Since when nobody was there.
     alone_since: Option<Instant>,
     /// Nobody is let in before this moment.
@@ -110,11 +114,19 @@ impl Server {
             self.send_answers();
             let deserted = self.alone_until().is_some_and(|until| until <= Instant::now());
             if self.service.is_over() || self.asked_to_end || deserted {
+                self.retire();
                 let last = *until.get_or_insert_with(|| Instant::now() + FAREWELL);
                 if self.service.is_heard() || last <= Instant::now() {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Whoever looks for a shim from now on finds none here, and starts another.
+    fn retire(&mut self) {
+        if let Some(path) = self.path.take() {
+            socket::remove(&path);
         }
     }
 
