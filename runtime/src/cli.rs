@@ -33,6 +33,8 @@ pub mod table;
 mod update;
 mod values;
 
+pub use globals::context_for;
+
 /// A verb as the command line knows it.
 struct Verb {
     name: &'static str,

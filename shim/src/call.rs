@@ -67,6 +67,13 @@ pub struct Call {
     pub timed_out: bool,
 }
 
+impl Call {
+    /// A call that needs nothing but its process, whose records ended at `mark` before it.
+    pub fn new(verb: Verb, origin: Origin, process: u32, mark: u64) -> Self {
+        Self { number: 0, verb, origin, process, mark, console: None, file: None, timed_out: false }
+    }
+}
+
 /// A socket by which the runtime sends a terminal.
 #[derive(Debug)]
 pub struct Console {

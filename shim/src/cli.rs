@@ -3,6 +3,7 @@
 use crate::logger;
 use crate::manager;
 use crate::server;
+use crate::socket;
 use pintle::error::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -26,6 +27,8 @@ pub struct Arguments {
     pub debug: bool,
     /// Where containerd listens for events, by ttrpc: `$TTRPC_ADDRESS`.
     pub events: String,
+    /// Of a server: what it listens on, as `start` said it.
+    pub listens: String,
     version: bool,
     info: bool,
     verb: String,
@@ -95,7 +98,11 @@ fn say(bytes: &[u8]) -> Result<()> {
 impl Arguments {
     fn parse(words: impl Iterator<Item = OsString>) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
-        let mut found = Self { events: variable("TTRPC_ADDRESS"), ..Self::default() };
+        let mut found = Self {
+            events: variable("TTRPC_ADDRESS"),
+            listens: variable(socket::VARIABLE),
+            ..Self::default()
+        };
         let mut words = words.map(|word| word.to_string_lossy().into_owned());
         while let Some(word) = words.next() {
             let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {

@@ -4,10 +4,8 @@
 use crate::cli::RUNTIME;
 use crate::wire::options::{GenericOptions, Options};
 use crate::wire::{Answer, Any, Code, Failure};
-use pintle::bus::Buses;
 use pintle::error::{Context as _, Error, Result};
 use pintle::ops;
-use pintle::plan::cgroup::Driver;
 use prost::Message as _;
 use serde::Deserialize;
 use std::fs::OpenOptions;
@@ -79,26 +77,7 @@ impl Runtime {
         if !self.options.binary_name.is_empty() {
             return None;
         }
-        let in_user_namespace = pintle::host::in_user_namespace().unwrap_or(false);
-        let rootless = in_user_namespace || !rustix::process::geteuid().is_root();
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Some(ops::Context {
-            root: self.root.clone(),
-            root_is_explicit: true,
-            driver: match (self.options.systemd_cgroup, rootless) {
-                (false, _) => Driver::Files,
-                (true, false) => Driver::Systemd,
-                (true, true) => Driver::UserSystemd,
-            },
-            buses: Buses {
-                system: variable("DBUS_SYSTEM_BUS_ADDRESS"),
-                session: variable("DBUS_SESSION_BUS_ADDRESS"),
-                runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
-            },
-            rootless,
-            in_user_namespace,
-            environment: Vec::new(),
-        })
+        Some(pintle::cli::context_for(self.root.clone(), self.options.systemd_cgroup))
     }
 
     /// A call of the runtime, without its verb, in a process group of its own and with nothing on its streams.

@@ -45,8 +45,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     log::configure(None, log::Format::Text, arguments.debug)?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("become a subreaper")?;
     let signals = block_signals()?;
-    let address = std::env::var(socket::VARIABLE).unwrap_or_default();
-    let path = socket::path_of(&address).to_owned();
+    let path = socket::path_of(&arguments.listens).to_owned();
     let poll = Poll::new()?;
     let level = EventFlags::IN;
     poll.add(&listener, Token::Listener, level).context("epoll_ctl")?;

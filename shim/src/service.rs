@@ -429,10 +429,7 @@ impl Service {
             Verb::Delete => drop(command.args(["delete", id])),
             Verb::Create | Verb::Exec | Verb::Kill => {}
         }
-        self.call(
-            command,
-            Call { number: 0, verb, origin, process, mark, console: None, file: None, timed_out: false },
-        )?;
+        self.call(command, Call::new(verb, origin, process, mark))?;
         match verb {
             Verb::Pause => self.task_mut(id)?.pausing = true,
             Verb::Start => self.process_mut(process)?.phase = Phase::Starting,

@@ -52,11 +52,27 @@ pub fn context(arguments: &Arguments) -> Result<ops::Context> {
     let user = User::current(in_user_namespace);
     let (root, root_is_explicit) = root(arguments, user)?;
     let rootless = rootless(arguments.text("rootless").as_deref(), user)?;
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+        .collect();
+    let systemd = arguments.switch("systemd-cgroup");
+    let context = decided(root, systemd, rootless, in_user_namespace);
+    Ok(ops::Context { root_is_explicit, environment, ..context })
+}
+
+/// What a program is told that calls verbs of the library itself, as another one would by `--root ROOT [--systemd-cgroup]`. Of its
+/// environment hooks would have nothing.
+pub fn context_for(root: PathBuf, systemd: bool) -> ops::Context {
+    let in_user_namespace = host::in_user_namespace().unwrap_or(false);
+    decided(root, systemd, User::current(in_user_namespace) != User::Root, in_user_namespace)
+}
+
+fn decided(root: PathBuf, systemd: bool, rootless: bool, in_user_namespace: bool) -> ops::Context {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Ok(ops::Context {
+    ops::Context {
         root,
-        root_is_explicit,
-        driver: match (arguments.switch("systemd-cgroup"), rootless) {
+        root_is_explicit: true,
+        driver: match (systemd, rootless) {
             (false, _) => Driver::Files,
             (true, false) => Driver::Systemd,
             (true, true) => Driver::UserSystemd,
@@ -68,10 +84,8 @@ pub fn context(arguments: &Arguments) -> Result<ops::Context> {
         },
         rootless,
         in_user_namespace,
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
-            .collect(),
-    })
+        environment: Vec::new(),
+    }
 }
 
 /// Who asks, as far as defaults depend on it.

@@ -78,16 +78,8 @@ impl Service {
         let console = self.console(init, &mut command)?;
         let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
         command.arg(id);
-        let call = Call {
-            number: 0,
-            verb: Verb::Create,
-            origin,
-            process: init,
-            mark,
-            console,
-            file: None,
-            timed_out: false,
-        };
+        let mut call = Call::new(Verb::Create, origin, init, mark);
+        call.console = console;
         self.call_with(logger, command, call)
     }
 

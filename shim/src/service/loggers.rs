@@ -72,16 +72,7 @@ impl Service {
         };
         let (verb, origin, mark) = (call.verb, call.origin, call.mark);
         if let Err(failure) = self.call(command, call) {
-            let failed = Call {
-                number: 0,
-                verb,
-                origin,
-                process: number,
-                mark,
-                console: None,
-                file: None,
-                timed_out: false,
-            };
+            let failed = Call::new(verb, origin, number, mark);
             self.failed(&failed, &id, failure);
         }
     }

@@ -100,16 +100,7 @@ impl Service {
                 command.arg("--all");
             }
             command.args([request.id.as_str(), &request.signal.to_string()]);
-            let call = Call {
-                number: 0,
-                verb: Verb::Kill,
-                origin,
-                process: number,
-                mark,
-                console: None,
-                file: None,
-                timed_out: false,
-            };
+            let call = Call::new(Verb::Kill, origin, number, mark);
             return self.call(command, call);
         };
         let killed =

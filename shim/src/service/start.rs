@@ -74,16 +74,8 @@ impl Service {
         let process = self.process(number)?;
         let file = bundle.join(format!(".{}.process", process.exec));
         // From here on the call's end, or its failure, takes the file away.
-        let mut call = Call {
-            number: 0,
-            verb: Verb::Exec,
-            origin,
-            process: number,
-            mark,
-            console: None,
-            file: Some(file.clone()),
-            timed_out: false,
-        };
+        let mut call = Call::new(Verb::Exec, origin, number, mark);
+        call.file = Some(file.clone());
         let mut options = std::fs::OpenOptions::new();
         let written = options.write(true).create(true).truncate(true).mode(0o600).open(&file);
         written
