@@ -141,6 +141,9 @@ macro_rules! bail {
 /// The sentences that engines, scripts and runc's own tests look for, word for word.
 pub mod phrase {
     #![allow(missing_docs)]
+    /// Before every failure of the verb, as runc has it whoever is called.
+    pub const CREATE_FAILED: &str = "runc create failed";
+    pub const EXEC_FAILED: &str = "exec failed";
     pub const NOT_FOUND: &str = "container does not exist";
     pub const EXISTS: &str = "container with given ID already exists";
     pub const INVALID_ID: &str = "invalid container ID format";

@@ -2,8 +2,11 @@
 //! it reads no argv and no environment and prints nothing.
 
 use crate::bus::{Address, Buses};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::launch::serve::Endings;
+use crate::launch::spawn::Descriptors;
 use crate::plan::cgroup::Driver;
+use rustix::fd::BorrowedFd;
 use std::path::PathBuf;
 
 pub mod create;
@@ -51,4 +54,37 @@ impl Context {
     pub fn systemd(&self, user: bool) -> Result<Address> {
         if user { self.buses.of_user() } else { self.buses.of_machine() }
     }
+}
+
+/// What the process of a caller that must not wait is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams<'a> {
+    /// Its standard streams, until it has its terminal if it is to have one.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// The connected socket to which the master side of its terminal is sent.
+    pub console: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Streams<'a> {
+    fn descriptors(&self) -> Descriptors<'a> {
+        Descriptors { console: self.console, stdio: self.stdio.map(Some), ..Descriptors::default() }
+    }
+}
+
+/// A process on its way, for a caller that must not wait.
+pub trait Underway: std::fmt::Debug {
+    /// Answers what it has asked for, and never sleeps. True: it is born.
+    ///
+    /// # Errors
+    /// Why it is not; then nothing is left of it but, when something else holds it, what `delete --force` removes.
+    fn turn(&mut self, endings: Endings<'_>) -> Result<bool>;
+
+    /// Ends it for this reason, which the turn tells after its process is dead.
+    fn give_up(&mut self, error: Error);
+
+    /// What to wait for until the next turn, beside the end of its processes: input here.
+    fn channel(&self) -> BorrowedFd<'_>;
+
+    /// The process that will be the program's, as far as is known yet.
+    fn pid(&self) -> i32;
 }

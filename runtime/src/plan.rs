@@ -333,7 +333,7 @@ impl<'a> Parts<'a> {
         let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
         let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
         self.process.become_user(steps, sync, keep, filter);
-        steps.push(&Step::Done {});
+        steps.push(&Step::Done { waits: options.wait_for_start && !options.rehearsal });
         if options.rehearsal {
             return Ok(());
         }

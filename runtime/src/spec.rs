@@ -262,6 +262,14 @@ pub fn load_process(path: &Path) -> Result<Process> {
     parse(&text, &path.display().to_string())
 }
 
+/// Reads a process object that came from elsewhere than a file.
+///
+/// # Errors
+/// What is no process, with the place in the JSON.
+pub fn parse_process(text: &[u8]) -> Result<Process> {
+    parse(text, "process")
+}
+
 /// What the caller names on the command line may be a pipe, too, and is waited for.
 fn read_any(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();

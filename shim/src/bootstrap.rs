@@ -2,6 +2,7 @@
 //! nothing but an address is understood; 1.7 to 2.2 read JSON; from 2.3 on both sides speak protobuf.
 
 use crate::cli::Arguments;
+use crate::socket;
 use crate::wire::Any;
 use crate::wire::bootstrap::{BootstrapResult, Params};
 use crate::wire::options::Options;
@@ -11,8 +12,6 @@ use std::path::PathBuf;
 
 /// What all generations of ctr and CRI call runc's options.
 const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
-/// Where sockets are unless containerd says otherwise.
-const SOCKETS: &str = "/run/containerd/s";
 /// slog's number for debug; smaller ones say even more.
 const DEBUG: i32 = -4;
 
@@ -77,7 +76,7 @@ impl Bootstrap {
 
     /// Where the socket goes.
     pub fn socket_folder(&self) -> PathBuf {
-        self.params.socket_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or(SOCKETS).into()
+        self.params.socket_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or(socket::FOLDER).into()
     }
 
     /// Where containerd takes events.

@@ -1,7 +1,8 @@
-//! A call of the runtime under way: a child of this process, and what is to be done when it ends.
+//! A call of the runtime under way, in a child or in this process, and what is to be done when it ends.
 
+use crate::console::Console;
 use crate::process::Origin;
-use rustix::fd::OwnedFd;
+use crate::wire::{Code, Failure};
 use std::path::PathBuf;
 
 /// What the runtime was called for.
@@ -72,20 +73,17 @@ impl Call {
     pub fn new(verb: Verb, origin: Origin, process: u32, mark: u64) -> Self {
         Self { number: 0, verb, origin, process, mark, console: None, file: None, timed_out: false }
     }
-}
 
-/// A socket by which the runtime sends a terminal.
-#[derive(Debug)]
-pub struct Console {
-    /// Where the runtime connects.
-    pub listener: OwnedFd,
-    /// Its path.
-    pub path: PathBuf,
+    /// Why it failed that had all the time that there is.
+    pub fn too_late(&self) -> Failure {
+        let message = format!("{}: the runtime did not answer in time: killed", self.verb.failed());
+        Failure { code: Code::DeadlineExceeded, message }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        for path in self.file.iter().chain(self.console.as_ref().map(|console| &console.path)) {
+        if let Some(path) = &self.file {
             let _gone = std::fs::remove_file(path);
         }
     }

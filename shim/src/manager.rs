@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What this shim is called in containerd's configuration.
@@ -126,9 +126,7 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let mut wrong = Vec::new();
     wrong.extend(runtime.delete_by_force(&arguments.id).err());
     wrong.extend(rootfs::unmount_all(&bundle.join("rootfs")).err());
-    if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS)) {
-        socket::remove_dead(socket::path_of(address.trim()));
-    }
+    sockets(arguments, &bundle).iter().for_each(|path| socket::remove_dead(path));
     for error in wrong {
         use std::io::Write as _;
         let _unheard = writeln!(std::io::stderr(), "{error}");
@@ -136,6 +134,15 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let pid = runtime::read_pid(&bundle.join(runtime::INIT_PID)).unwrap_or(0);
     let response = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(Timestamp::now()) };
     Ok(response.encode_to_vec())
+}
+
+/// Where the shim of a bundle listened: where it said, and where it would have if it came to its end before it could say.
+fn sockets(arguments: &Arguments, bundle: &Path) -> Vec<PathBuf> {
+    let said = std::fs::read_to_string(bundle.join(ADDRESS)).ok();
+    let said = said.map(|address| socket::path_of(address.trim()).to_owned());
+    let group = group(bundle, &arguments.id).unwrap_or_else(|_| arguments.id.clone());
+    let usual = socket::path(Path::new(socket::FOLDER), &arguments.address, &arguments.namespace, &group);
+    said.into_iter().chain([usual]).collect()
 }
 
 /// What the runtime can do, as containerd asks it once.

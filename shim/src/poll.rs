@@ -31,6 +31,8 @@ pub enum Token {
     Release(u32),
     /// A logger that gets ready.
     Logger(u32),
+    /// An init that is being answered.
+    Birth(u32),
 }
 
 impl Token {
@@ -44,6 +46,7 @@ impl Token {
             Self::Memory(n) => (5, n),
             Self::Release(n) => (6, n),
             Self::Logger(n) => (7, n),
+            Self::Birth(n) => (8, n),
         };
         kind << 32 | u64::from(number)
     }
@@ -59,6 +62,7 @@ impl Token {
             5 => Self::Memory(number),
             6 => Self::Release(number),
             7 => Self::Logger(number),
+            8 => Self::Birth(number),
             _ => return None,
         })
     }
@@ -130,6 +134,6 @@ mod tests {
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
-        assert_eq!(Token::unpack(8 << 32), None);
+        assert_eq!(Token::unpack(9 << 32), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::logger::Logger;
 use crate::relay;
+use crate::service::births::Theirs;
 use crate::wire::task::Status;
 use crate::wire::{Answer, Code, Failure, Timestamp};
 use pintle::error::{Context as _, Result};
@@ -10,7 +11,6 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Origin {
 
 /// The streams of a process as the engine names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stdio3 {
+pub struct Stdio {
     /// Path of a fifo, or nothing.
     pub stdin: String,
     /// Path of a fifo, a URI, or nothing.
@@ -32,6 +32,13 @@ pub struct Stdio3 {
     pub stderr: String,
     /// One terminal in place of three pipes.
     pub terminal: bool,
+}
+
+impl Stdio {
+    /// As a request names them.
+    pub fn new(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Self {
+        Self { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into(), terminal }
+    }
 }
 
 /// Where a process is in its life.
@@ -64,7 +71,7 @@ pub struct Process {
     /// Empty for the first one.
     pub exec: String,
     /// Its streams.
-    pub stdio: Stdio3,
+    pub stdio: Stdio,
     /// What is to be executed, for one that was added: the `process` of the runtime specification.
     pub spec: Vec<u8>,
     /// 0 until it is born.
@@ -107,7 +114,7 @@ pub struct Process {
 
 impl Process {
     /// One that is not born yet.
-    pub fn new(task: &str, exec: &str, stdio: Stdio3) -> Self {
+    pub fn new(task: &str, exec: &str, stdio: Stdio) -> Self {
         Self {
             task: task.into(),
             exec: exec.into(),
@@ -148,18 +155,19 @@ impl Process {
         }
     }
 
-    /// Gives the command that bears it its streams, and keeps our ends. Where a program takes the output, it is that one's to read.
+    /// Lays its streams: returns its own ends, and keeps ours. Where a program takes the output, it is that one's to read.
     ///
     /// # Errors
     /// A URI of an unknown kind; no descriptors left.
-    pub fn connect(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
-        self.lay(command, owner).map_err(|failure| Failure {
+    pub fn connect(&mut self, owner: (u32, u32)) -> Answer<(Option<Logger>, Theirs)> {
+        self.lay(owner).map_err(|failure| Failure {
             message: format!("failed to create init process I/O: {}", failure.message),
             ..failure
         })
     }
 
-    fn lay(&mut self, command: &mut Command, owner: (u32, u32)) -> Answer<Option<Logger>> {
+    fn lay(&mut self, owner: (u32, u32)) -> Answer<(Option<Logger>, Theirs)> {
+        let mut all = Theirs::default();
         let place = Place::of(&self.stdio.stdout)?;
         if let Place::File(path) = &place {
             make_file(path)?;
@@ -172,13 +180,14 @@ impl Process {
                 relay::do_not_block(to.as_fd())?;
                 (self.ends, self.to_logger) = ([None, Some(out), Some(err)], Some(to));
             }
-            return Ok(logger);
+            return Ok((logger, all));
         }
         if self.stdio.stdout.contains("://") {
             (self.stdio.stderr).clone_from(&self.stdio.stdout);
         }
         let wanted = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr].map(|path| !path.is_empty());
-        for (number, end) in self.ends.iter_mut().enumerate().filter(|(n, _)| wanted.get(*n) == Some(&true)) {
+        let ends = self.ends.iter_mut().zip(&mut all).zip(wanted).enumerate();
+        for (number, ((end, place), _)) in ends.filter(|(_, (_, wanted))| *wanted) {
             let (reader, writer) = pipe()?;
             if owner != (0, 0) {
                 let own = |fd: &OwnedFd| {
@@ -188,14 +197,10 @@ impl Process {
             }
             let (ours, theirs) = if number == 0 { (writer, reader) } else { (reader, writer) };
             relay::do_not_block(ours.as_fd())?;
-            match number {
-                0 => command.stdin(Stdio::from(theirs)),
-                1 => command.stdout(Stdio::from(theirs)),
-                _ => command.stderr(Stdio::from(theirs)),
-            };
             *end = Some(ours);
+            *place = Some(theirs);
         }
-        Ok(logger)
+        Ok((logger, all))
     }
 
     /// The file that a terminal's words go to; none where nobody wants them.

@@ -148,6 +148,7 @@ impl Server {
             Token::Memory(process) => self.service.memory_changed(process),
             Token::Release(process) => self.service.released(process),
             Token::Logger(process) => self.service.logger_ready(process),
+            Token::Birth(process) => self.service.birth(process),
         }
     }
 

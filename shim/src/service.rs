@@ -1,13 +1,14 @@
 //! The task service: what an engine asks about containers, and what is done for it. A request is answered at once or, where the runtime has
 //! to be asked first, when its child has ended; a container's own requests then queue, and no container waits for another.
 
+pub(crate) mod births;
 mod create;
 mod delete;
 mod exits;
 mod loggers;
 mod requests;
 mod start;
-pub(crate) mod streams;
+mod streams;
 
 use crate::call::{Call, Verb};
 use crate::child;
@@ -19,6 +20,7 @@ use crate::runtime::Runtime;
 use crate::wire::frame::Request;
 use crate::wire::task::{self, Status};
 use crate::wire::{Answer, Code, Empty, Failure, Mount};
+use births::Bearing;
 use exits::Ended;
 use loggers::Unready;
 use pintle::cgroup::Watch;
@@ -76,6 +78,8 @@ struct Waiting {
 enum Alarm {
     /// The call with this number took too long.
     Call(u32),
+    /// This birth took too long.
+    Birth(u32),
     /// This init was told to go on, and did not.
     Release(u32),
     /// The output of this process was waited for long enough.
@@ -102,6 +106,8 @@ pub struct Service {
     processes: BTreeMap<u32, Process>,
     /// By the child's process id.
     calls: BTreeMap<u32, Call>,
+    /// By the process's number.
+    births: BTreeMap<u32, Bearing>,
     relays: BTreeMap<u32, (u32, Relay)>,
     /// Relays that have more to do.
     ready: VecDeque<u32>,
@@ -135,6 +141,7 @@ impl Service {
             tasks: BTreeMap::new(),
             processes: BTreeMap::new(),
             calls: BTreeMap::new(),
+            births: BTreeMap::new(),
             relays: BTreeMap::new(),
             ready: VecDeque::new(),
             releases: BTreeMap::new(),
@@ -190,6 +197,7 @@ impl Service {
         while let Some(entry) = self.alarms.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 Alarm::Call(number) => self.give_up(number),
+                Alarm::Birth(process) => self.birth_too_long(process),
                 Alarm::Release(process) => self.not_released(process),
                 Alarm::Drain(process) => self.stop_draining(process),
                 Alarm::Readers(process) => self.look_for_readers(process),
@@ -325,10 +333,6 @@ impl Service {
 
     /// Calls the runtime, in whose hands the rest is.
     fn call(&mut self, mut command: Command, mut call: Call) -> Answer<()> {
-        let births = matches!(call.verb, Verb::Create | Verb::Exec);
-        if births && call.console.is_none() {
-            self.lay_streams(call.process, None)?;
-        }
         self.unseen = true;
         let child = match child::spawn(&mut command) {
             Ok(child) => child,

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// The environment's word for the server's own address.
 pub const VARIABLE: &str = "PINTLE_SHIM_ADDRESS";
 
+/// Where containerd's shims listen, unless it names another folder.
+pub const FOLDER: &str = "/run/containerd/s";
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 

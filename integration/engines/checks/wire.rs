@@ -29,6 +29,7 @@ pub const CHECKS: &[Check] = &[
     check!(a_full_log_holds_nothing_up),
     check!(a_log_without_reader_holds_nothing_up),
     check!(a_pause_while_execs_start_is_answered),
+    check!(a_kill_while_execs_start_ends_the_container),
 ];
 
 /// A stream of numbers that is the same in every run.
@@ -328,4 +329,22 @@ fn a_pause_while_execs_start_is_answered(e: &Engine) {
         shim.ask("Delete", &alone.id, &name).expect("a deletion");
     }
     alone.end();
+}
+
+/// What is frozen in the middle of its birth does not keep the container from its end, nor whoever asked for it waiting.
+fn a_kill_while_execs_start_ends_the_container(e: &Engine) {
+    for n in 0..full(6, 100) {
+        let (alone, mut shim) = running(e);
+        let mut other = alone.connect();
+        shim.exec(&alone.id, "x", &["sleep", "1000"], &Stdio::default()).expect("an exec");
+        let start = shim.begin("Start", &Message::new().text(1, &alone.id).text(2, "x"));
+        std::thread::sleep(Duration::from_micros(n as u64 * 500 % 5_000));
+        other.ask("Pause", &alone.id, "").expect("a pause");
+        other.kill(&alone.id, "", 9).expect("a kill");
+        assert_eq!(other.wait(&alone.id, "").0, 137);
+        // It runs before the end, or not at all.
+        let _ = shim.client.end(start);
+        shim.ask("Delete", &alone.id, "x").expect("a deletion");
+        alone.end();
+    }
 }

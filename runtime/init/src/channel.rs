@@ -17,6 +17,9 @@ use rustix::net::{
 /// The longest message: a failure with 512 bytes of words.
 pub const LONGEST: usize = 1024;
 
+/// The word that begins [`Message::Unborn`].
+pub const UNBORN: u16 = 11;
+
 /// What init says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -47,6 +50,11 @@ pub enum Message<'a> {
     Loopback,
     /// A path was opened; the descriptor comes along.
     Opened,
+    /// The image was not executed: said by what would have become init. Its parent goes on meanwhile.
+    Unborn {
+        /// What the kernel answered.
+        errno: i32,
+    },
     /// A step failed, and init leaves.
     Failed {
         /// Index of the step.
@@ -72,6 +80,7 @@ impl<'a> Field<'a> for Message<'a> {
             Self::Done => 7u16.put(sink),
             Self::Opened => 8u16.put(sink),
             Self::Loopback => 10u16.put(sink),
+            Self::Unborn { errno } => (UNBORN.put(sink), errno.put(sink)).0,
             Self::Failed { step, errno, operation, text } => {
                 9u16.put(sink);
                 step.put(sink);
@@ -93,6 +102,7 @@ impl<'a> Field<'a> for Message<'a> {
             7 => Self::Done,
             8 => Self::Opened,
             10 => Self::Loopback,
+            UNBORN => Self::Unborn { errno: i32::take(bytes)? },
             9 => Self::Failed {
                 step: u16::take(bytes)?,
                 errno: i32::take(bytes)?,
@@ -164,11 +174,23 @@ pub fn receive(
     channel: impl AsFd,
     buffer: &mut [u8],
 ) -> core::result::Result<(usize, Option<OwnedFd>), Errno> {
+    receive_by(channel, buffer, RecvFlags::empty())
+}
+
+/// The same with flags, such as MSG_DONTWAIT.
+///
+/// # Errors
+/// Those of recvmsg(2).
+pub fn receive_by(
+    channel: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> core::result::Result<(usize, Option<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let slices = &mut [IoSliceMut::new(buffer)];
-        match rustix::net::recvmsg(&channel, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(&channel, slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
             // Reset: the other side went without reading all that was said to it. What it said last is still there.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             other => break other?,
@@ -214,8 +236,12 @@ impl Init<'_> {
         }
     }
 
-    /// `Done`: from here on the parent may be gone.
-    pub(crate) fn say_done(&mut self) -> Result {
+    /// `Done`: from here on the parent may be gone, and whoever knows of the container may end it. As the first process of a pid namespace
+    /// that waits for `start` it would never hear that without handlers.
+    pub(crate) fn say_done(&mut self, waits: bool) -> Result {
+        if waits {
+            pintle_sys::signal::end_when_asked().map_err(Failure::at("rt_sigaction"))?;
+        }
         send(self.channel, &Message::Done, None).map_err(Failure::at("write to parent"))?;
         self.done = true;
         Ok(())

@@ -227,7 +227,7 @@ impl<'a> Init<'a> {
             Step::Identity { uid, gid, groups, set_groups } => process::identity(uid, gid, groups, set_groups),
             Step::Capabilities { effective, permitted, inheritable, ambient } => process::capabilities(effective, permitted, inheritable, ambient),
             Step::Lookup { name, candidates, home_of } => self.lookup(name, candidates, home_of),
-            Step::Done {} => self.say_done(),
+            Step::Done { waits } => self.say_done(waits),
             Step::AwaitStart { fifo } => self.await_start(fifo),
             Step::Exec { arguments, environment } => self.execute(arguments, environment),
             Step::SendPath { path } => self.send_path(path),

@@ -338,7 +338,7 @@ steps! {
     /// Checks that there is a program, among `candidates`, to execute; finds HOME.
     48 Lookup { name: &'a CStr, candidates: Strings<'a>, /** The user whose home becomes HOME, or -1. */ home_of: i64, }
     /// Tells the parent that all is prepared.
-    49 Done {}
+    49 Done { /** `start` is waited for. */ waits: bool, }
     /// Waits for `start` at the other end of the fifo behind the descriptor.
     50 AwaitStart { fifo: u32, }
     /// Becomes the program that `Lookup` found.

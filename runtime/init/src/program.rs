@@ -65,7 +65,6 @@ impl<'a> Init<'a> {
 
     /// Blocks until `start` opens the other end, and tells it that it did.
     pub(crate) fn await_start(&mut self, fifo: u32) -> Result {
-        pintle_sys::signal::end_when_asked().map_err(Failure::at("rt_sigaction"))?;
         let writer = self.reopen(self.descriptor(fifo)?.as_raw_fd(), OFlags::WRONLY)?;
         self.proc = None;
         rustix::io::write(&writer, b"0").map_err(Failure::at("write exec fifo"))?;

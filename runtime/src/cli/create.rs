@@ -3,7 +3,7 @@
 use super::Verb;
 use super::flags::{Arguments, Flag, Kind};
 use super::values;
-use crate::error::Result;
+use crate::error::{Result, phrase};
 use crate::ops::Context;
 use crate::ops::create::{self, Options};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(super) const PRESERVE_FDS: Flag = Flag::new(
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
     let created = options(arguments).and_then(|options| create::create(context, &options));
-    created.map_err(|error| error.context("runc create failed"))?;
+    created.map_err(|error| error.context(phrase::CREATE_FAILED))?;
     Ok(0)
 }
 

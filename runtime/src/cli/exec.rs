@@ -4,7 +4,7 @@ use super::create::{self, CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS};
 use super::flags::{Arguments, Flag, Kind};
 use super::run::DETACH;
 use super::{Count, Verb};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, phrase};
 use crate::ops::Context;
 use crate::ops::exec::{self, Changes, Options, Process};
 
@@ -49,7 +49,7 @@ To list the processes of a container that has ps(1):
 
 fn run(context: &Context, arguments: &Arguments) -> Result<u8> {
     let status = options(arguments).and_then(|options| exec::exec(context, &options));
-    status.map_err(|error| error.context("exec failed"))
+    status.map_err(|error| error.context(phrase::EXEC_FAILED))
 }
 
 fn options(arguments: &Arguments) -> Result<Options> {

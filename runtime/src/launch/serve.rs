@@ -1,7 +1,7 @@
 //! The exchange with init, from the clone until all is prepared (docs/birth.md). init says what it needs, in its own
-//! order; this answers. An end without a word is a death, and told as one.
+//! order; this answers. An end without a word is a death, and told as one. A caller that must not sleep goes on by turns.
 
-use super::spawn::{self, Child};
+use super::spawn::{self, Child, Ending, Parent};
 use super::{ids, image, sentence};
 use crate::bail;
 use crate::cgroup::Cgroup;
@@ -9,116 +9,251 @@ use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
 use crate::plan::process::Sync;
-use pintle_init::channel::{LONGEST, Message, receive, send_descriptor};
+use pintle_init::channel::{LONGEST, Message, receive, receive_by, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::{Signal, WaitIdStatus};
-use std::cell::OnceCell;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::{Signal, pidfd_send_signal};
 
-/// What the caller does at the two points where init waits for more than an answer.
-pub struct Caller<'a> {
+/// Whose birth it is, and what is done at the points where init waits for more than an answer.
+pub trait Caller {
     /// init goes on as process `pid`: at once, and again after a second clone.
-    pub born: &'a mut dyn FnMut(i32) -> Result<()>,
+    ///
+    /// # Errors
+    /// Each of these ends the birth.
+    fn born(&mut self, pid: i32) -> Result<()>;
+
     /// Put the process, which waits for it, into its cgroup (`Birth::placed_later`).
-    pub place: &'a mut dyn FnMut(i32) -> Result<()>,
-    /// What can be done while init works, before it asks for anything.
-    pub meanwhile: &'a mut dyn FnMut() -> Result<()>,
-    /// Run the hooks of the runtime's side; returns the state for init's own.
-    pub hooks: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
-    /// All stands: record it; returns the state for startContainer hooks.
-    pub ready: &'a mut dyn FnMut(i32) -> Result<Option<String>>,
-    /// To say whether a death was for want of memory.
-    pub cgroup: &'a OnceCell<Cgroup>,
-    /// A container is being born, not a process beside one.
-    pub of_container: bool,
-    /// The caller stays until the program runs: a failing execve is an error here.
-    pub see_it_run: bool,
-}
-
-/// Answers `child` until it is done; returns the process that became the program's.
-///
-/// # Errors
-/// What went wrong on either side, in runc's words; then nothing of the child is left.
-pub fn serve(child: Child, birth: &Birth, caller: &mut Caller<'_>) -> Result<Child> {
-    let mut serving = Serving { child, birth };
-    match serving.run(caller) {
-        Ok(()) => Ok(serving.child),
-        Err(error) => {
-            spawn::end(&serving.child);
-            Err(if error.kind() == Kind::Program { error } else { error.context(phrase::START_PROCESS) })
-        }
+    ///
+    /// # Errors
+    /// See [`Caller::born`].
+    fn place(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
     }
+
+    /// What can be done while init works, before it asks for anything.
+    ///
+    /// # Errors
+    /// See [`Caller::born`].
+    fn meanwhile(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Run the hooks of the runtime's side; returns the state for init's own.
+    ///
+    /// # Errors
+    /// See [`Caller::born`].
+    fn hooks(&mut self, _pid: i32) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// All stands: record it; returns the state for startContainer hooks.
+    ///
+    /// # Errors
+    /// See [`Caller::born`].
+    fn ready(&mut self, _pid: i32) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// To say whether a death was for want of memory.
+    fn cgroup(&self) -> Option<&Cgroup>;
+
+    /// A container is being born, not a process beside one.
+    fn of_container(&self) -> bool;
+
+    /// The caller stays until the program runs: a failing execve is an error here.
+    fn see_it_run(&self) -> bool;
 }
 
-struct Serving<'a> {
+/// How a child, by its process id and its pidfd, ended; none as long as it lives. Whoever is asked collects it.
+pub type Endings<'a> = &'a mut dyn FnMut(i32, BorrowedFd<'_>) -> Result<Option<Ending>>;
+
+/// A birth that goes on by itself, and has to be answered.
+#[derive(Debug)]
+pub struct Delivery<C> {
+    caller: C,
+    birth: Birth,
     child: Child,
-    birth: &'a Birth,
+    /// The process before a second clone, until it has ended.
+    first: Option<(i32, OwnedFd)>,
+    stage: Stage,
+    /// MSG_DONTWAIT for a caller that must not sleep.
+    flags: RecvFlags,
 }
 
-impl Serving<'_> {
-    fn run(&mut self, caller: &mut Caller<'_>) -> Result<()> {
+#[derive(Debug)]
+enum Stage {
+    /// init works, and asks.
+    Exchange,
+    /// It said that all is prepared: the channel closes with the execve.
+    Prepared,
+    /// It closed the channel without a word: it is dying.
+    Silent,
+    /// Nothing has to be answered any more.
+    Over(Result<()>),
+}
+
+impl<C: Caller> Delivery<C> {
+    /// Answers what `child` waits for at once.
+    pub fn begin(child: Child, birth: Birth, caller: C, parent: Parent) -> Self {
+        let flags = if parent == Parent::Sleeps { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let mut delivery = Self { caller, birth, child, first: None, stage: Stage::Exchange, flags };
+        if let Err(error) = delivery.first_answers() {
+            delivery.give_up(error);
+        }
+        delivery
+    }
+
+    /// Ends the birth. It is over when its process is.
+    pub fn give_up(&mut self, error: Error) {
+        // ESRCH means what was wanted.
+        let _gone = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        let of_program = error.kind() == Kind::Program;
+        let error = if of_program { error } else { error.context(phrase::START_PROCESS) };
+        self.stage = Stage::Over(Err(error));
+    }
+
+    /// Answers what init has asked. True: it is done, and `child` is the process that became the program's.
+    ///
+    /// # Errors
+    /// What went wrong on either side, in runc's words; then nothing of the child is left.
+    pub fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {
+        match self.hear() {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => self.give_up(error),
+        }
+        if let Some((pid, pidfd)) = &self.first {
+            if endings(*pid, pidfd.as_fd())?.is_none() {
+                return Ok(false);
+            }
+            self.first = None;
+        }
+        if let Stage::Over(Ok(())) = self.stage {
+            return Ok(true);
+        }
+        let Some(ending) = endings(self.child.pid, self.child.pidfd.as_fd())? else { return Ok(false) };
+        if let Stage::Over(Err(_)) = self.stage
+            && let Stage::Over(over) = std::mem::replace(&mut self.stage, Stage::Silent)
+        {
+            return over.map(|()| true);
+        }
+        Err(self.death(ending).context(phrase::START_PROCESS))
+    }
+
+    /// Turns until it is done, for a caller that sleeps meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Delivery::turn`].
+    pub fn complete(&mut self) -> Result<()> {
+        while !self.turn(&mut |_, pidfd| spawn::wait(pidfd).map(Some))? {}
+        Ok(())
+    }
+
+    /// What to wait for until the next turn, beside the end of its processes: input here.
+    pub fn channel(&self) -> BorrowedFd<'_> {
+        self.child.channel.as_fd()
+    }
+
+    /// The process by which init goes on.
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Whose birth it is.
+    pub fn caller(&mut self) -> &mut C {
+        &mut self.caller
+    }
+
+    /// The process, and whose birth it is.
+    pub fn parts(&mut self) -> (&Child, &mut C) {
+        (&self.child, &mut self.caller)
+    }
+
+    /// What is left of a birth that is over.
+    pub fn into_parts(self) -> (Child, C) {
+        (self.child, self.caller)
+    }
+
+    fn first_answers(&mut self) -> Result<()> {
         if self.birth.placed_later {
-            (caller.born)(self.child.pid)?;
-            (caller.place)(self.child.pid)?;
+            self.caller.born(self.child.pid)?;
+            self.caller.place(self.child.pid)?;
             self.first_go()?;
         } else {
             self.first_go()?;
-            (caller.born)(self.child.pid)?;
+            self.caller.born(self.child.pid)?;
         }
-        (caller.meanwhile)()?;
-        let forks = self.forks();
-        if !self.birth.loopback && !forks {
+        self.caller.meanwhile()?;
+        if !self.birth.loopback && !self.forks() {
             self.go_ahead()?;
         }
+        Ok(())
+    }
+
+    /// Hears init out. True: it has nothing more to say.
+    fn hear(&mut self) -> Result<bool> {
         let mut buffer = [0; LONGEST];
-        let mut done = false;
-        loop {
-            let (length, descriptor) = receive(&self.child.channel, &mut buffer).context("read from init")?;
+        while let Stage::Exchange | Stage::Prepared = self.stage {
+            let (length, descriptor) = match receive_by(&self.child.channel, &mut buffer, self.flags) {
+                Err(Errno::AGAIN) => return Ok(false),
+                received => received.context("read from init")?,
+            };
             if length == 0 {
-                // After `Done` the socket closes with the execve.
-                return if done { Ok(()) } else { Err(self.death(caller)) };
+                self.stage = match self.stage {
+                    Stage::Prepared => Stage::Over(Ok(())),
+                    _ => Stage::Silent,
+                };
+                continue;
             }
             let message =
                 Message::take(&mut &buffer[..length]).map_err(|_| Error::new("init sent rubbish"))?;
-            match message {
-                Message::Forked { pid } => {
-                    self.forked(pid, descriptor, caller)?;
-                    if !self.birth.loopback {
-                        self.go_ahead()?;
-                    }
-                }
-                Message::Maps => self.map_ids()?,
-                Message::Loopback => {
-                    let Some(socket) = descriptor else { bail!("init sent no socket") };
-                    pintle_sys::net::loopback_up(&socket).context("bring up the loopback interface")?;
+            self.answer(message, descriptor)?;
+        }
+        Ok(true)
+    }
+
+    fn answer(&mut self, message: Message<'_>, descriptor: Option<OwnedFd>) -> Result<()> {
+        match message {
+            Message::Forked { pid } => {
+                self.forked(pid, descriptor)?;
+                if !self.birth.loopback {
                     self.go_ahead()?;
                 }
-                Message::Source { step } => self.open_source(usize::from(step))?,
-                Message::RunHooks => {
-                    let state = (caller.hooks)(self.child.pid)?;
-                    self.go_with_state(state)?;
-                }
-                Message::Ready => {
-                    self.set_limits()?;
-                    let state = (caller.ready)(self.child.pid)?;
-                    self.go_with_state(state)?;
-                }
-                Message::Done if caller.see_it_run => done = true,
-                Message::Done => return Ok(()),
-                Message::Failed { step, errno, operation, text } => {
-                    let error =
-                        sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
-                    return Err(self.in_init(error, done, caller));
-                }
-                Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
             }
+            Message::Maps => self.map_ids()?,
+            Message::Loopback => {
+                let Some(socket) = descriptor else { bail!("init sent no socket") };
+                pintle_sys::net::loopback_up(&socket).context("bring up the loopback interface")?;
+                self.go_ahead()?;
+            }
+            Message::Source { step } => self.open_source(usize::from(step))?,
+            Message::RunHooks => {
+                let state = self.caller.hooks(self.child.pid)?;
+                self.go_with_state(state)?;
+            }
+            Message::Ready => {
+                self.set_limits()?;
+                let state = self.caller.ready(self.child.pid)?;
+                self.go_with_state(state)?;
+            }
+            Message::Done if self.caller.see_it_run() => self.stage = Stage::Prepared,
+            Message::Done => self.stage = Stage::Over(Ok(())),
+            Message::Failed { step, errno, operation, text } => {
+                let error = sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
+                return Err(self.in_init(error));
+            }
+            Message::Unborn { errno } => return Err(spawn::unborn(Errno::from_raw_os_error(errno))),
+            Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
         }
+        Ok(())
     }
 
     /// runc says of a container, not of an exec, that its init failed; and what fails after everything stood is the
     /// program's own failure, which init has told on the program's standard error.
-    fn in_init(&self, error: Error, done: bool, caller: &Caller<'_>) -> Error {
-        match (done, caller.of_container) {
+    fn in_init(&self, error: Error) -> Error {
+        match (matches!(self.stage, Stage::Prepared), self.caller.of_container()) {
             (true, _) => error.after_prepared(),
             (false, true) => error.context(phrase::CONTAINER_INIT),
             (false, false) => error,
@@ -156,7 +291,7 @@ impl Serving<'_> {
             None => rustix::net::send(&self.child.channel, b"g", rustix::net::SendFlags::NOSIGNAL).map(drop),
         }
         // init is gone: the next message says why.
-        .or_else(|errno| if errno == rustix::io::Errno::PIPE { Ok(()) } else { Err(errno) })
+        .or_else(|errno| if errno == Errno::PIPE { Ok(()) } else { Err(errno) })
         .context("write to init")
     }
 
@@ -180,12 +315,11 @@ impl Serving<'_> {
             .with_context(|| format!("process.oomScoreAdj: write {score} to {path}"))
     }
 
-    fn forked(&mut self, pid: i32, pidfd: Option<OwnedFd>, caller: &mut Caller<'_>) -> Result<()> {
+    fn forked(&mut self, pid: i32, pidfd: Option<OwnedFd>) -> Result<()> {
         let Some(pidfd) = pidfd else { bail!("init sent no pidfd") };
         let first = std::mem::replace(&mut self.child.pidfd, pidfd);
-        self.child.pid = pid;
-        spawn::wait(first.as_fd())?;
-        (caller.born)(pid)
+        self.first = Some((std::mem::replace(&mut self.child.pid, pid), first));
+        self.caller.born(pid)
     }
 
     /// For an init whose ids can't reach a source: a process with ours, in its mount namespace, opens it.
@@ -218,25 +352,21 @@ impl Serving<'_> {
     }
 
     /// init ended without a word. The socket closes a moment before the process is dead.
-    fn death(&self, caller: &Caller<'_>) -> Error {
-        let status = match spawn::wait(self.child.pidfd.as_fd()) {
-            Ok(status) => status,
-            Err(error) => return error,
-        };
-        let shortage = caller.cgroup.get().and_then(|cgroup| cgroup.shortage().ok().flatten());
-        let signal = status.terminating_signal();
-        let killed = signal == Some(Signal::KILL.as_raw());
+    fn death(&self, ending: Ending) -> Error {
+        let cgroup = self.caller.cgroup();
+        let shortage = cgroup.and_then(|cgroup| cgroup.shortage().ok().flatten());
+        let killed = ending.signal == Some(Signal::KILL.as_raw());
         let short = shortage.is_some_and(|shortage| killed && shortage.kills > 0);
         // A page that the kernel can't give it while it is loaded is a segmentation fault.
-        let faulted =
-            signal == Some(Signal::SEGV.as_raw()) && shortage.is_some_and(|shortage| shortage.limited > 0);
-        if (short || faulted) && caller.of_container {
+        let faulted = ending.signal == Some(Signal::SEGV.as_raw())
+            && shortage.is_some_and(|shortage| shortage.limited > 0);
+        if (short || faulted) && self.caller.of_container() {
             return Error::out_of_memory(phrase::OOM_AT_START);
         }
-        let error = Error::new(describe(status)).context(phrase::CONTAINER_INIT);
+        let error = Error::new(describe(ending)).context(phrase::CONTAINER_INIT);
         // systemd clears a unit away as soon as it is empty, and the count with it; of a container's count nobody knows
         // whether it is about this exec.
-        let cleared = killed && shortage.is_none() && caller.cgroup.get().is_some_and(Cgroup::is_gone);
+        let cleared = killed && shortage.is_none() && cgroup.is_some_and(Cgroup::is_gone);
         match short || cleared {
             true => Error::out_of_memory(format!("{error} (possibly OOM-killed)")),
             false => error,
@@ -244,8 +374,8 @@ impl Serving<'_> {
     }
 }
 
-fn describe(status: WaitIdStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
+fn describe(ending: Ending) -> String {
+    match (ending.code, ending.signal) {
         (Some(code), _) => format!("init left without a word, exit status {code}"),
         (None, Some(signal)) => format!("init was killed by signal: {}", sentence::signal_name(signal)),
         (None, None) => "init is gone".to_owned(),
@@ -266,7 +396,7 @@ fn open_beside(pid: i32, path: &std::ffi::CStr) -> Result<OwnedFd> {
     let birth = Birth { steps, first_private: 3, ..Birth::default() };
     let descriptors =
         spawn::Descriptors { container_init: Some(pidfd.as_fd()), ..spawn::Descriptors::default() };
-    let helper = spawn::init(&birth, &descriptors, None)?;
+    let helper = spawn::init(&birth, &descriptors, None, Parent::Sleeps)?;
     let mut buffer = [0; LONGEST];
     let answer = receive(&helper.channel, &mut buffer).context("read from helper");
     spawn::end(&helper);

@@ -8,13 +8,14 @@ use crate::log;
 use crate::plan::Birth;
 use crate::plan::steps::Slot;
 use crate::spec::Hook;
+use pintle_init::channel::UNBORN;
 use pintle_sys::spawn::{Birth as Raw, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::ffi::CString;
 use std::io::Read;
 use std::path::Path;
@@ -63,6 +64,8 @@ impl Descriptors<'_> {
     }
 }
 
+pub use pintle_sys::spawn::Parent;
+
 /// A process that was started and not waited for.
 #[derive(Debug)]
 pub struct Child {
@@ -74,11 +77,25 @@ pub struct Child {
     pub channel: OwnedFd,
 }
 
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What it said itself.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
 /// Starts init with the steps of `birth`, in `cgroup` if there is one.
 ///
 /// # Errors
 /// Those of clone3(2) in words; namespaces that the kernel does not give.
-pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
+pub fn init(
+    birth: &Birth,
+    descriptors: &Descriptors<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    parent: Parent,
+) -> Result<Child> {
     let (channel, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context("socketpair")?;
@@ -99,23 +116,26 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         namespaces: u64::from(birth.namespaces),
         cgroup,
         keep_capabilities: birth.keep_capabilities,
+        parent,
+        failure: (theirs.as_raw_fd(), UNBORN),
     };
     let (born, processors) = match &birth.initial_affinity {
         Some(processors) => affinity::while_on(processors, || spawn(&raw))?,
         None => (spawn(&raw), affinity::Shown::default()),
     };
-    let (pid, pidfd) = born.map_err(unborn).context("clone3")?;
+    let (pid, pidfd) = born.map_err(unborn)?;
     log::debug(format_args!("nsexec[{pid}]: affinity: {processors}"));
     log::debug(format_args!("child process in init(): {pid}"));
     Ok(Child { pid, pidfd, channel })
 }
 
-/// init has two short arguments: that they are too many means that the cgroup has no page for them.
-fn unborn(errno: Errno) -> Error {
-    match errno {
+/// Why there is no init. It has two short arguments: that they are too many means that the cgroup has no page for them.
+pub fn unborn(errno: Errno) -> Error {
+    let error = match errno {
         Errno::TOOBIG => Error::out_of_memory("no memory for init's arguments (memory limit too low?)"),
         other => other.into(),
-    }
+    };
+    error.context("clone3")
 }
 
 /// Keeps the numbers of the descriptors to be handed over, from 3 on, from being given to anything of the runtime's: those that the caller
@@ -152,11 +172,13 @@ pub fn end(child: &Child) {
 ///
 /// # Errors
 /// ECHILD when it is not (or no longer) a child.
-pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
+pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Ending> {
     loop {
         match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Err(Errno::INTR) => {}
-            Ok(Some(status)) => return Ok(status),
+            Ok(Some(status)) => {
+                return Ok(Ending { code: status.exit_status(), signal: status.terminating_signal() });
+            }
             Ok(None) => bail!("waitid: no status"),
             Err(errno) => return Err(errno).context("waitid"),
         }
@@ -164,8 +186,8 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<WaitIdStatus> {
 }
 
 /// runc's exit status for a process that ended so: its own, or 128 and the signal.
-pub fn exit_code(status: WaitIdStatus) -> u8 {
-    match (status.exit_status(), status.terminating_signal()) {
+pub fn exit_code(ending: Ending) -> u8 {
+    match (ending.code, ending.signal) {
         (Some(code), _) => code as u8,
         (None, Some(signal)) => 128u8.wrapping_add(signal as u8),
         (None, None) => 255,

@@ -1,7 +1,7 @@
 //! What stays in the foreground: the program's terminal on the caller's, signals handed on, and its end. Also the
 //! sockets by which a terminal or a pidfd is sent away when nothing stays. termios(3), signalfd(2), tty_ioctl(4)
 
-use super::spawn::{self, Child};
+use super::spawn::{self, Child, Descriptors};
 use super::streams::{Relay, Streams};
 use crate::error::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
@@ -18,7 +18,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// A path that is too long or where nobody listens.
-pub fn connect(path: &Path) -> Result<OwnedFd> {
+fn connect(path: &Path) -> Result<OwnedFd> {
     let told = || format!("connect to {}", path.display());
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .with_context(told)?;
@@ -31,6 +31,50 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
 pub fn size() -> (u32, u32) {
     let size = Host::find().and_then(|tty| rustix::termios::tcgetwinsize(tty).ok());
     size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()))
+}
+
+/// What the caller of a birth keeps of its own: sockets for whoever asked for a terminal or a pidfd, or the foreground.
+#[derive(Debug)]
+pub struct Ends {
+    console: Option<OwnedFd>,
+    pidfd_socket: Option<OwnedFd>,
+    /// What stays until the program ends.
+    pub foreground: Option<Foreground>,
+}
+
+impl Ends {
+    /// Connects to the sockets at these paths; with `foreground`, makes that, for a program with a `terminal` or without.
+    ///
+    /// # Errors
+    /// Sockets where nobody listens; no descriptors left.
+    pub fn new(
+        console: Option<&Path>,
+        pidfd_socket: Option<&Path>,
+        foreground: bool,
+        terminal: bool,
+    ) -> Result<Self> {
+        Ok(Self {
+            console: console.map(connect).transpose()?,
+            pidfd_socket: pidfd_socket.map(connect).transpose()?,
+            foreground: foreground.then(|| Foreground::new(terminal)).transpose()?,
+        })
+    }
+
+    /// What a process to be born is given of them.
+    pub fn descriptors(&self) -> Descriptors<'_> {
+        let foreground = self.foreground.as_ref();
+        Descriptors {
+            console: self.console.as_ref().map(AsFd::as_fd).or(foreground.and_then(Foreground::console)),
+            pidfd_socket: self.pidfd_socket.as_ref().map(AsFd::as_fd),
+            stdio: foreground.map_or([None; 3], Foreground::stdio),
+            ..Descriptors::default()
+        }
+    }
+
+    /// Shows what the process said that did not become the program.
+    pub fn last_words(self) {
+        self.foreground.into_iter().for_each(Foreground::last_words);
+    }
 }
 
 /// Everything that the foreground needs, set up before the program is born.
@@ -48,7 +92,7 @@ impl Foreground {
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn new(terminal: bool) -> Result<Self> {
+    fn new(terminal: bool) -> Result<Self> {
         let all = SigSet::all();
         all.thread_block().context("block signals")?;
         let signals =
@@ -60,17 +104,17 @@ impl Foreground {
     }
 
     /// What the program gets in place of the caller's standard streams.
-    pub fn stdio(&self) -> [Option<BorrowedFd<'_>>; 3] {
+    fn stdio(&self) -> [Option<BorrowedFd<'_>>; 3] {
         self.streams.theirs()
     }
 
     /// Where init sends the master.
-    pub fn console(&self) -> Option<BorrowedFd<'_>> {
+    fn console(&self) -> Option<BorrowedFd<'_>> {
         self.console.as_ref().map(|(_, theirs)| theirs.as_fd())
     }
 
     /// What a process said before it ended without having become the program.
-    pub fn last_words(self) {
+    fn last_words(self) {
         if let Some((ours, theirs)) = self.console {
             drop(theirs);
             // It may have ended before it had a terminal: then there are no words.

@@ -1,24 +1,24 @@
 //! `create`: everything of a container but its program. The birth told here is that of `run`, too.
 
-use super::{Context, delete, rehearsal};
+use super::{Context, Streams, Underway, delete, rehearsal};
 use crate::bail;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::{self, Host, Opened};
-use crate::launch::spawn::{self, Child, Descriptors};
-use crate::launch::terminal::{self, Foreground};
-use crate::launch::{mount_maps, serve};
+use crate::launch::mount_maps;
+use crate::launch::serve::{Caller, Delivery, Endings};
+use crate::launch::spawn::{self, Child, Descriptors, Parent};
+use crate::launch::terminal::{self, Ends, Foreground};
 use crate::log;
 use crate::plan::cgroup::Write;
 use crate::plan::cgroup::systemd::Unit;
 use crate::plan::{self, Plan, namespaces};
 use crate::resctrl;
 use crate::spec::{self, Hook};
-use crate::state::{self, Container, State};
+use crate::state::{self, Container, Lock, State};
 use crate::time;
-use rustix::fd::{AsFd, OwnedFd};
-use std::cell::{Cell, OnceCell};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -91,62 +91,72 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     log::phase("command-line");
     state::check_id(&options.id)?;
     let _held = spawn::occupy(options.listen_fds, options.preserve_fds)?;
-    let Decision { plan, layout, opened, rootfs } = decide(context, options, purpose)?;
-    check_terminal(plan.birth.terminal, options, purpose)?;
-    plan.warnings.iter().for_each(log::warn);
-    log::phase("plan");
-
-    let unit = plan.cgroup.unit.as_ref();
-    let state = State {
-        id: options.id.clone(),
-        created: time::rfc3339_nano(SystemTime::now()),
-        // A unit's cgroup is recorded when the process is in it: until then it may be somebody else's.
-        cgroup: unit.is_none().then(|| layout.directory(&plan.cgroup.path)),
-        unit: unit.map(|unit| state::Unit { name: unit.name.clone(), user: unit.user }),
-        bundle: options.bundle.clone(),
-        rootfs,
-        rootless: context.rootless,
-        creating: true,
-        resources: plan.saved.resources.clone(),
-        saved: plan.saved.clone(),
-        ..State::default()
-    };
-    let (container, _lock) = Container::reserve(context, state)?;
-    let mut birth = Birth {
-        context,
-        container,
-        plan,
-        options,
-        purpose,
-        cgroup: OnceCell::new(),
-        started: Cell::new(false),
-        resctrl: None,
-        readiness: None,
-    };
-    match birth.give(&layout, &opened) {
-        Ok((child, foreground)) => {
-            Ok(Born { container: birth.container, child, foreground, readiness: birth.readiness })
-        }
-        Err(error) => {
-            let limit =
-                birth.plan.cgroup.limits.writes.iter().rfind(|write| write.file == "memory.max").cloned();
-            let error = birth.take_back(error);
-            match limit.filter(|limit| error.kind() == Kind::OutOfMemory && limit.value != "max") {
-                Some(limit) => Err(too_low(error, &limit, rehearsal::memory(context, options))),
-                None => Err(error),
-            }
-        }
+    let decision = decide(context, options, purpose)?;
+    let terminal = decision.plan.birth.terminal;
+    check_terminal(terminal, options.console_socket.is_some(), purpose != Purpose::Foreground)?;
+    let (console, pidfd_socket) = (options.console_socket.as_deref(), options.pidfd_socket.as_deref());
+    let ends = Ends::new(console, pidfd_socket, purpose == Purpose::Foreground, terminal)?;
+    let birth = Birth::reserve(context, options, purpose, Parent::Sleeps, decision)?;
+    let mut delivery = birth.bear(ends.descriptors())?;
+    if let Err(error) = delivery.complete() {
+        ends.last_words();
+        return Err(delivery.caller().take_back(error));
     }
+    let (child, mut birth) = delivery.into_parts();
+    birth.finish(&child)?;
+    Ok(Born { container: birth.container, child, foreground: ends.foreground, readiness: birth.readiness })
 }
 
-/// Which limit it was, and what would have done.
-fn too_low(error: Error, limit: &Write, enough: Result<u64>) -> Error {
-    let Write { origin, value, .. } = limit;
-    let enough = match enough {
-        Ok(bytes) => format!("with {bytes} init comes through here, and the program needs its own"),
-        Err(error) => format!("what would do here can't be told: {error}"),
-    };
-    Error::new(format!("{error}: {origin} is {value} bytes; {enough}"))
+/// Begins to create the container `options.id` for a caller that must not wait, and goes on by turns. None where others than init would have
+/// to be waited for: hooks, systemd, the maps of a user namespace; then nothing was done.
+///
+/// # Errors
+/// As for [`create`].
+pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Newborn>> {
+    state::check_id(&options.id)?;
+    let decision = decide(context, options, Purpose::Create)?;
+    if waits(&decision.plan) {
+        return Ok(None);
+    }
+    check_terminal(decision.plan.birth.terminal, streams.console.is_some(), true)?;
+    let birth = Birth::reserve(context, options, Purpose::Create, Parent::GoesOn, decision)?;
+    birth.bear(streams.descriptors()).map(|delivery| Some(Newborn(delivery)))
+}
+
+/// Whether this birth, or taking it back, would keep its caller waiting for others than init.
+fn waits(plan: &Plan) -> bool {
+    let hooks = &plan.hooks;
+    let calls = hooks.prestart.len() + hooks.create_runtime.len() + plan.saved.poststop.len();
+    let maps = plan.birth.id_maps.is_some() || !plan.birth.mount_maps.is_empty();
+    calls > 0 || maps || plan.cgroup.unit.is_some() || plan.saved.rdt.is_some() || plan.saved.chroot
+}
+
+/// A container on its way.
+#[derive(Debug)]
+pub struct Newborn(Delivery<Birth>);
+
+impl Underway for Newborn {
+    fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {
+        match self.0.turn(endings) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => return Err(self.0.caller().take_back(error)),
+        }
+        let (child, birth) = self.0.parts();
+        birth.finish(child).map(|()| true)
+    }
+
+    fn give_up(&mut self, error: Error) {
+        self.0.give_up(error);
+    }
+
+    fn channel(&self) -> BorrowedFd<'_> {
+        self.0.channel()
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.child().pid
+    }
 }
 
 /// What was decided, and what the decision was taken from.
@@ -222,9 +232,9 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
     }
 }
 
-fn check_terminal(terminal: bool, options: &Options, purpose: Purpose) -> Result<()> {
-    let detached = purpose != Purpose::Foreground;
-    match (terminal, options.console_socket.is_some()) {
+/// A terminal of a detached process has to go somewhere, and nothing else may.
+pub(super) fn check_terminal(terminal: bool, socket: bool, detached: bool) -> Result<()> {
+    match (terminal, socket) {
         (true, false) if detached => bail!("{}", phrase::TTY_WITHOUT_SOCKET),
         (terminal, true) if !(terminal && detached) => bail!("{}", phrase::SOCKET_WITHOUT_TTY),
         _ => Ok(()),
@@ -232,21 +242,83 @@ fn check_terminal(terminal: bool, options: &Options, purpose: Purpose) -> Result
 }
 
 /// A birth under way, and what has to be taken back if it fails.
-struct Birth<'a> {
-    context: &'a Context,
-    container: Container,
-    plan: Plan,
-    options: &'a Options,
+#[derive(Debug)]
+struct Birth {
+    context: Context,
+    options: Options,
     purpose: Purpose,
-    cgroup: OnceCell<Cgroup>,
-    /// systemd started the unit.
-    started: Cell<bool>,
+    parent: Parent,
+    plan: Plan,
+    layout: Layout,
+    opened: Opened,
+    container: Container,
+    _lock: Lock,
+    cgroup: Option<Cgroup>,
+    /// systemd, where that makes the cgroup.
+    manager: Option<Manager>,
+    /// It started the unit.
+    started: bool,
     resctrl: Option<resctrl::Made>,
     readiness: Option<UnixDatagram>,
 }
 
-impl Birth<'_> {
-    fn give(&mut self, layout: &Layout, opened: &Opened) -> Result<(Child, Option<Foreground>)> {
+impl Birth {
+    /// Nobody else can have the container's id from here on.
+    fn reserve(
+        context: &Context,
+        options: &Options,
+        purpose: Purpose,
+        parent: Parent,
+        decision: Decision,
+    ) -> Result<Self> {
+        let Decision { plan, layout, opened, rootfs } = decision;
+        plan.warnings.iter().for_each(log::warn);
+        log::phase("plan");
+        let unit = plan.cgroup.unit.as_ref();
+        let state = State {
+            id: options.id.clone(),
+            created: time::rfc3339_nano(SystemTime::now()),
+            // A unit's cgroup is recorded when the process is in it: until then it may be somebody else's.
+            cgroup: unit.is_none().then(|| layout.directory(&plan.cgroup.path)),
+            unit: unit.map(|unit| state::Unit { name: unit.name.clone(), user: unit.user }),
+            bundle: options.bundle.clone(),
+            rootfs,
+            rootless: context.rootless,
+            creating: true,
+            resources: plan.saved.resources.clone(),
+            saved: plan.saved.clone(),
+            ..State::default()
+        };
+        let (container, lock) = Container::reserve(context, state)?;
+        Ok(Self {
+            context: context.clone(),
+            options: options.clone(),
+            purpose,
+            parent,
+            plan,
+            layout,
+            opened,
+            container,
+            _lock: lock,
+            cgroup: None,
+            manager: None,
+            started: false,
+            resctrl: None,
+            readiness: None,
+        })
+    }
+
+    /// Makes what the container stands on, and starts init with `given`.
+    fn bear(mut self, given: Descriptors<'_>) -> Result<Delivery<Self>> {
+        let child = match self.start_init(given) {
+            Ok(child) => child,
+            Err(error) => return Err(self.take_back(error)),
+        };
+        let (birth, parent) = (std::mem::take(&mut self.plan.birth), self.parent);
+        Ok(Delivery::begin(child, birth, self, parent))
+    }
+
+    fn start_init(&mut self, given: Descriptors<'_>) -> Result<Child> {
         self.container.save()?;
         self.container.save_filter()?;
         log::phase("state");
@@ -257,13 +329,10 @@ impl Birth<'_> {
                 self.readiness = self.container.notify_socket()?;
             }
         }
-        let mut manager = match &self.plan.cgroup.unit {
-            Some(unit) => Some(self.manager(unit, layout)?),
-            None => {
-                self.make_cgroup(layout)?;
-                None
-            }
-        };
+        match &self.plan.cgroup.unit {
+            Some(unit) => self.manager = Some(self.manager(unit)?),
+            None => self.make_cgroup()?,
+        }
         let group = self.container.state.saved.rdt.as_ref().map(resctrl::prepare);
         self.resctrl = group.transpose().context(phrase::START_PROCESS).inspect_err(|_| {
             // What was made is gone already; what is there is somebody else's.
@@ -271,49 +340,28 @@ impl Birth<'_> {
         })?;
         log::phase("cgroup");
         let fifo = self.fifo()?;
-        let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
-        let (console, pidfd_socket) =
-            (connect(&self.options.console_socket)?, connect(&self.options.pidfd_socket)?);
-        let foreground =
-            (self.purpose == Purpose::Foreground).then(|| Foreground::new(self.plan.birth.terminal));
-        let foreground = foreground.transpose()?;
         let descriptors = Descriptors {
-            opened: Some(opened),
+            opened: Some(&self.opened),
             mount_maps: mount_maps::open(&self.plan.birth.mount_maps)?,
-            console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
-            pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
             fifo: fifo.as_ref().map(AsFd::as_fd),
-            stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
-            ..Descriptors::default()
+            ..given
         };
-        let child = spawn::init(&self.plan.birth, &descriptors, self.cgroup.get().map(Cgroup::fd))
+        let cgroup = self.cgroup.as_ref().map(Cgroup::fd);
+        let child = spawn::init(&self.plan.birth, &descriptors, cgroup, self.parent)
             .context(phrase::START_PROCESS)?;
         log::phase("clone");
-        let child = match self.serve(child, manager.as_mut(), layout) {
-            Ok(child) => child,
-            Err(error) => {
-                foreground.into_iter().for_each(Foreground::last_words);
-                return Err(error);
-            }
-        };
-        log::phase("program");
-        log::debug("init: closing the pipe to signal completion");
-        if let Err(error) = self.finish(&child) {
-            spawn::end(&child);
-            return Err(error);
-        }
-        Ok((child, foreground))
+        Ok(child)
     }
 
     /// Who will make the cgroup, after a look at where.
-    fn manager(&self, unit: &Unit, layout: &Layout) -> Result<Manager> {
-        cgroup::check_place(layout, &self.plan.cgroup)?;
+    fn manager(&self, unit: &Unit) -> Result<Manager> {
+        cgroup::check_place(&self.layout, &self.plan.cgroup)?;
         Manager::connect_for_start(&self.context.systemd(unit.user)?, &unit.name)
     }
 
-    fn make_cgroup(&mut self, layout: &Layout) -> Result<()> {
+    fn make_cgroup(&mut self) -> Result<()> {
         let state = &mut self.container.state;
-        let created = cgroup::create(layout, &self.plan.cgroup).inspect_err(|_| {
+        let created = cgroup::create(&self.layout, &self.plan.cgroup).inspect_err(|_| {
             // What was made is gone already; what is there is somebody else's.
             state.cgroup = None;
         })?;
@@ -325,7 +373,7 @@ impl Birth<'_> {
         let made = cgroup.made();
         state.cgroup_parents = made[..made.len().saturating_sub(1)].to_vec();
         state.cgroup_inode = cgroup.inode()?;
-        self.cgroup.get_or_init(|| cgroup);
+        self.cgroup = Some(cgroup);
         Ok(())
     }
 
@@ -338,67 +386,17 @@ impl Birth<'_> {
         self.container.make_fifo(owner).map(Some)
     }
 
-    fn serve(&mut self, child: Child, manager: Option<&mut Manager>, layout: &Layout) -> Result<Child> {
-        let container = std::cell::RefCell::new(&mut self.container);
-        let hooks = &self.plan.hooks;
-        let sees_others = self.plan.saved.namespaces & namespaces::PID == 0;
-        let seen = |pid: i32| if !sees_others { state::pid_inside(pid) } else { pid };
-        let mut manager = manager;
-        let before_pivot = [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)];
-        let mut caller = serve::Caller {
-            born: &mut |pid| {
-                let mut container = container.borrow_mut();
-                container.state.pid = pid;
-                container.state.start_time = state::start_time(pid).unwrap_or(0);
-                if let Some(group) = &container.state.saved.rdt {
-                    resctrl::join(group, pid)?;
-                }
-                container.save()
-            },
-            place: &mut |pid| {
-                let (Some(manager), Some(unit)) = (manager.as_mut(), &self.plan.cgroup.unit) else {
-                    return Ok(());
-                };
-                let mut container = container.borrow_mut();
-                // A refusal leaves no unit of ours.
-                manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;
-                self.started.set(true);
-                let cgroup = cgroup::enter_unit(layout, &self.plan.cgroup, pid, &mut container.state.cgroup)?;
-                container.state.cgroup_inode = cgroup.inode()?;
-                self.cgroup.get_or_init(|| cgroup);
-                container.save()
-            },
-            meanwhile: &mut || match self.cgroup.get() {
-                Some(cgroup) => {
-                    cgroup.restrict_devices(&self.plan.cgroup.devices)?;
-                    self.plan.cgroup_owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
-                }
-                None => Ok(()),
-            },
-            hooks: &mut |pid| {
-                let container = container.borrow();
-                let state = state::for_hooks(&container.state, "creating", Some(pid));
-                for (kind, hooks) in before_pivot {
-                    run_hooks(kind, hooks, &state, &container.state.bundle)?;
-                }
-                Ok(Some(state::for_hooks(&container.state, "creating", Some(seen(pid)))))
-            },
-            ready: &mut |pid| {
-                log::phase("mounts");
-                let container = container.borrow();
-                Ok(hooks
-                    .has_start_container
-                    .then(|| state::for_hooks(&container.state, "created", Some(seen(pid)))))
-            },
-            cgroup: &self.cgroup,
-            of_container: true,
-            see_it_run: self.purpose != Purpose::Create,
-        };
-        serve::serve(child, &self.plan.birth, &mut caller)
-    }
-
     /// The container stands: only now does it count.
     fn finish(&mut self, child: &Child) -> Result<()> {
+        log::phase("program");
+        log::debug("init: closing the pipe to signal completion");
+        self.record(child).map_err(|error| {
+            spawn::end(child);
+            self.take_back(error)
+        })
+    }
+
+    fn record(&mut self, child: &Child) -> Result<()> {
         self.container.state.creating = false;
         self.container.save()?;
         log::phase("record");
@@ -412,16 +410,103 @@ impl Birth<'_> {
     }
 
     /// Nothing is left of a failed birth; what can't be removed is told beside the reason.
-    fn take_back(mut self, error: Error) -> Error {
-        if !self.started.get() {
+    fn take_back(&mut self, error: Error) -> Error {
+        if !self.started {
             // What is there under that name is somebody else's.
             self.container.state.unit = None;
         }
-        let destroyed = delete::destroy(self.context, &self.container);
-        match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
+        let destroyed = match self.parent {
+            Parent::Sleeps => delete::destroy(&self.context, &self.container),
+            Parent::GoesOn => delete::destroy_at_once(&self.container).map(drop),
+        };
+        let error = match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
             Ok(()) => error,
             Err(also) => Error::new(format!("{error}; and then: {also}")),
+        };
+        let limit = self.plan.cgroup.limits.writes.iter().rfind(|write| write.file == "memory.max");
+        match limit.filter(|limit| error.kind() == Kind::OutOfMemory && limit.value != "max") {
+            Some(limit) => self.too_low(&error, limit),
+            None => error,
         }
+    }
+
+    /// Which limit it was, and what would have done.
+    fn too_low(&self, error: &Error, limit: &Write) -> Error {
+        let Write { origin, value, .. } = limit;
+        let enough = match self.parent {
+            Parent::Sleeps => rehearsal::memory(&self.context, &self.options),
+            // It takes its time.
+            Parent::GoesOn => return Error::new(format!("{error}: {origin} is {value} bytes")),
+        };
+        let enough = match enough {
+            Ok(bytes) => format!("with {bytes} init comes through here, and the program needs its own"),
+            Err(error) => format!("what would do here can't be told: {error}"),
+        };
+        Error::new(format!("{error}: {origin} is {value} bytes; {enough}"))
+    }
+
+    /// A process id as hooks are told it.
+    fn seen(&self, pid: i32) -> i32 {
+        let sees_others = self.plan.saved.namespaces & namespaces::PID == 0;
+        if sees_others { pid } else { state::pid_inside(pid) }
+    }
+}
+
+impl Caller for Birth {
+    fn born(&mut self, pid: i32) -> Result<()> {
+        self.container.state.pid = pid;
+        self.container.state.start_time = state::start_time(pid).unwrap_or(0);
+        if let Some(group) = &self.container.state.saved.rdt {
+            resctrl::join(group, pid)?;
+        }
+        self.container.save()
+    }
+
+    fn place(&mut self, pid: i32) -> Result<()> {
+        let (Some(manager), Some(unit)) = (&mut self.manager, &self.plan.cgroup.unit) else {
+            return Ok(());
+        };
+        // A refusal leaves no unit of ours.
+        manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;
+        self.started = true;
+        let state = &mut self.container.state;
+        let cgroup = cgroup::enter_unit(&self.layout, &self.plan.cgroup, pid, &mut state.cgroup)?;
+        state.cgroup_inode = cgroup.inode()?;
+        self.cgroup = Some(cgroup);
+        self.container.save()
+    }
+
+    fn meanwhile(&mut self) -> Result<()> {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        cgroup.restrict_devices(&self.plan.cgroup.devices)?;
+        self.plan.cgroup_owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
+    }
+
+    fn hooks(&mut self, pid: i32) -> Result<Option<String>> {
+        let (hooks, container) = (&self.plan.hooks, &self.container.state);
+        let state = state::for_hooks(container, "creating", Some(pid));
+        for (kind, hooks) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
+            run_hooks(kind, hooks, &state, &container.bundle)?;
+        }
+        Ok(Some(state::for_hooks(container, "creating", Some(self.seen(pid)))))
+    }
+
+    fn ready(&mut self, pid: i32) -> Result<Option<String>> {
+        log::phase("mounts");
+        let state = || state::for_hooks(&self.container.state, "created", Some(self.seen(pid)));
+        Ok(self.plan.hooks.has_start_container.then(state))
+    }
+
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    fn of_container(&self) -> bool {
+        true
+    }
+
+    fn see_it_run(&self) -> bool {
+        self.purpose != Purpose::Create
     }
 }
 

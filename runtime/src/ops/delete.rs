@@ -133,11 +133,20 @@ pub fn delete_at_once(context: &Context, id: &str) -> Result<bool> {
     if !plain || !state.saved.poststop.is_empty() || container.status()? != Status::Stopped {
         return Ok(false);
     }
-    if !removed_at_once(&container) {
-        return Ok(false);
+    destroy_at_once(&container)
+}
+
+/// Removes a container of which nothing lives, without hooks and systemd. False where something lives after all; then nothing was done.
+///
+/// # Errors
+/// What can't be removed.
+pub fn destroy_at_once(container: &Container) -> Result<bool> {
+    // A failed birth may not have come to a cgroup, or to a process.
+    let removed = container.cgroup()?.is_none() && !container.is_alive() || removed_at_once(container);
+    if removed {
+        clear_away(container)?;
     }
-    clear_away(&container)?;
-    Ok(true)
+    Ok(removed)
 }
 
 /// Mostly init is gone and its cgroup empty; only otherwise is there something to kill.

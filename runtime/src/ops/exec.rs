@@ -1,20 +1,20 @@
 //! `exec`: another process in a running container.
 
-use super::{Context, create};
+use super::create::{self, check_terminal};
+use super::{Context, Streams, Underway};
 use crate::bail;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::Host;
-use crate::launch::serve::{Caller, serve};
-use crate::launch::spawn::{self, Descriptors};
-use crate::launch::terminal::{self, Foreground};
+use crate::launch::serve::{Caller, Delivery, Endings};
+use crate::launch::spawn::{self, Child, Descriptors, Parent};
+use crate::launch::terminal::{self, Ends};
 use crate::plan;
 use crate::resctrl;
 use crate::spec;
 use crate::state::{Container, Status};
-use rustix::fd::{AsFd, OwnedFd};
-use std::cell::OnceCell;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// The process to start.
@@ -22,6 +22,8 @@ use std::path::{Component, Path, PathBuf};
 pub enum Process {
     /// `--process FILE`: a whole process object.
     File(PathBuf),
+    /// The same as text.
+    Text(Vec<u8>),
     /// The container's own process with these changes.
     Like(Box<Changes>),
 }
@@ -78,77 +80,159 @@ pub struct Options {
     pub no_subreaper: bool,
 }
 
+impl Options {
+    /// The `process` as the runtime specification has it, into container `id`, with streams of its own.
+    pub fn detached(id: &str, process: Vec<u8>) -> Self {
+        Self {
+            id: id.to_owned(),
+            process: Process::Text(process),
+            console_socket: None,
+            pidfd_socket: None,
+            detach: true,
+            pid_file: None,
+            preserve_fds: 0,
+            listen_fds: 0,
+            cgroups: Vec::new(),
+            ignore_paused: false,
+            no_subreaper: false,
+        }
+    }
+}
+
 /// Starts a process in a container; returns the exit status to leave with.
 ///
 /// # Errors
 /// A container that is stopped or paused, a process that can't be started.
 pub fn exec(context: &Context, options: &Options) -> Result<u8> {
-    let mut container = Container::load(context, &options.id)?;
-    match container.status()? {
-        Status::Stopped | Status::Creating => bail!("{}", phrase::EXEC_STOPPED),
-        Status::Paused if !options.ignore_paused => bail!("{}", phrase::EXEC_PAUSED),
-        _ => {}
-    }
-    let Some(init) = container.init()? else { bail!("{}", phrase::EXEC_STOPPED) };
     let _held = spawn::occupy(options.listen_fds, options.preserve_fds)?;
-    container.load_filter()?;
-    let process = process(&container, &options.process)?;
-    let mut warnings = Vec::new();
-    let below = below(&options.cgroups)?;
-    let cgroup = place(&container, below, options.ignore_paused)
-        .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?
-        .map_or_else(OnceCell::new, OnceCell::from);
-    let mut porter = cgroup.get().map_or(Ok(None), |cgroup| porter(context, &container, cgroup))?;
-    let birth = plan(context, &container, &process, options, porter.is_some(), &mut warnings)?;
-    warnings.iter().for_each(crate::log::warn);
-    check_terminal(birth.terminal, options)?;
-
-    let connect = |path: &Option<PathBuf>| path.as_deref().map(terminal::connect).transpose();
-    let (console, pidfd_socket) = (connect(&options.console_socket)?, connect(&options.pidfd_socket)?);
-    let foreground = (!options.detach).then(|| Foreground::new(birth.terminal)).transpose()?;
-    let time = time_namespace(&container)?;
-    let descriptors = Descriptors {
-        container_init: Some(init.as_fd()),
-        container_time: time.as_ref().map(AsFd::as_fd),
-        console: console.as_ref().map(AsFd::as_fd).or(foreground.as_ref().and_then(Foreground::console)),
-        pidfd_socket: pidfd_socket.as_ref().map(AsFd::as_fd),
-        stdio: foreground.as_ref().map_or([None; 3], Foreground::stdio),
-        ..Descriptors::default()
-    };
-    let entered = cgroup.get().filter(|_| porter.is_none());
-    let child =
-        spawn::init(&birth, &descriptors, entered.map(Cgroup::fd)).map_err(|error| unborn(error, entered))?;
-    crate::log::debug("setns_init: about to exec");
-    let served = serve(
-        child,
-        &birth,
-        &mut Caller {
-            born: &mut |pid| {
-                container.state.saved.rdt.as_ref().map_or(Ok(()), |group| resctrl::join(group, pid))
-            },
-            place: &mut |pid| porter.as_mut().map_or(Ok(()), |(manager, below)| manager.attach(below, pid)),
-            meanwhile: &mut || Ok(()),
-            hooks: &mut |_| Ok(None),
-            ready: &mut |_| Ok(None),
-            cgroup: &cgroup,
-            of_container: false,
-            see_it_run: true,
-        },
-    );
-    let child = match served {
-        Ok(child) => child,
-        Err(error) => {
-            foreground.into_iter().for_each(Foreground::last_words);
-            let told = error.kind() == Kind::Program && !options.detach;
-            return if told { Ok(create::NOT_EXECUTED) } else { Err(error) };
-        }
-    };
-    if let Some(path) = &options.pid_file {
-        create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(&child))?;
+    let (mut addition, birth) = Addition::prepare(context, options)?;
+    check_terminal(birth.terminal, options.console_socket.is_some(), options.detach)?;
+    let (console, pidfd_socket) = (options.console_socket.as_deref(), options.pidfd_socket.as_deref());
+    let ends = Ends::new(console, pidfd_socket, !options.detach, birth.terminal)?;
+    let child = addition.bear(&birth, ends.descriptors(), Parent::Sleeps)?;
+    let mut delivery = Delivery::begin(child, birth, addition, Parent::Sleeps);
+    if let Err(error) = delivery.complete() {
+        ends.last_words();
+        let told = error.kind() == Kind::Program && !options.detach;
+        return if told { Ok(create::NOT_EXECUTED) } else { Err(error) };
     }
-    match foreground {
-        Some(foreground) => foreground.attend(&child),
+    let child = delivery.child();
+    if let Some(path) = &options.pid_file {
+        create::write_pid_file(path, child.pid).inspect_err(|_| spawn::end(child))?;
+    }
+    match ends.foreground {
+        Some(foreground) => foreground.attend(child),
         None => Ok(0),
+    }
+}
+
+/// Begins to start a process for a caller that must not wait, and goes on by turns. None where others than init would have to be waited for:
+/// a user's systemd.
+///
+/// # Errors
+/// As for [`exec`].
+pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Added>> {
+    let (mut addition, birth) = Addition::prepare(context, options)?;
+    if addition.porter.is_some() {
+        return Ok(None);
+    }
+    check_terminal(birth.terminal, streams.console.is_some(), true)?;
+    let child = addition.bear(&birth, streams.descriptors(), Parent::GoesOn)?;
+    Ok(Some(Added(Delivery::begin(child, birth, addition, Parent::GoesOn))))
+}
+
+/// A process on its way into a container.
+#[derive(Debug)]
+pub struct Added(Delivery<Addition>);
+
+impl Underway for Added {
+    fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {
+        self.0.turn(endings)
+    }
+
+    fn give_up(&mut self, error: Error) {
+        self.0.give_up(error);
+    }
+
+    fn channel(&self) -> BorrowedFd<'_> {
+        self.0.channel()
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.child().pid
+    }
+}
+
+/// A container that a process is added to.
+#[derive(Debug)]
+struct Addition {
+    container: Container,
+    init: OwnedFd,
+    cgroup: Option<Cgroup>,
+    /// Who has to put the process into the cgroup, and where below the unit.
+    porter: Option<(Manager, String)>,
+}
+
+impl Addition {
+    /// Looks at the container, and decides about the process.
+    fn prepare(context: &Context, options: &Options) -> Result<(Self, plan::Birth)> {
+        let mut container = Container::load(context, &options.id)?;
+        match container.status()? {
+            Status::Stopped | Status::Creating => bail!("{}", phrase::EXEC_STOPPED),
+            Status::Paused if !options.ignore_paused => bail!("{}", phrase::EXEC_PAUSED),
+            _ => {}
+        }
+        let Some(init) = container.init()? else { bail!("{}", phrase::EXEC_STOPPED) };
+        container.load_filter()?;
+        let process = process(&container, &options.process)?;
+        let below = below(&options.cgroups)?;
+        let cgroup = place(&container, below, options.ignore_paused)
+            .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?;
+        let porter = match &cgroup {
+            Some(cgroup) => porter(context, &container, cgroup)?,
+            None => None,
+        };
+        let mut warnings = Vec::new();
+        let birth = plan(context, &container, &process, options, porter.is_some(), &mut warnings)?;
+        warnings.iter().for_each(crate::log::warn);
+        Ok((Self { container, init, cgroup, porter }, birth))
+    }
+
+    /// Starts init with `given`.
+    fn bear(&mut self, birth: &plan::Birth, given: Descriptors<'_>, parent: Parent) -> Result<Child> {
+        let time = time_namespace(&self.container)?;
+        let descriptors = Descriptors {
+            container_init: Some(self.init.as_fd()),
+            container_time: time.as_ref().map(AsFd::as_fd),
+            ..given
+        };
+        let entered = self.cgroup.as_ref().filter(|_| self.porter.is_none());
+        let child = spawn::init(birth, &descriptors, entered.map(Cgroup::fd), parent)
+            .map_err(|error| unborn(error, entered))?;
+        crate::log::debug("setns_init: about to exec");
+        Ok(child)
+    }
+}
+
+impl Caller for Addition {
+    fn born(&mut self, pid: i32) -> Result<()> {
+        self.container.state.saved.rdt.as_ref().map_or(Ok(()), |group| resctrl::join(group, pid))
+    }
+
+    fn place(&mut self, pid: i32) -> Result<()> {
+        self.porter.as_mut().map_or(Ok(()), |(manager, below)| manager.attach(below, pid))
+    }
+
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    fn of_container(&self) -> bool {
+        false
+    }
+
+    fn see_it_run(&self) -> bool {
+        true
     }
 }
 
@@ -172,14 +256,6 @@ fn time_namespace(container: &Container) -> Result<Option<OwnedFd>> {
     }
     let path = format!("/proc/{}/ns/time_for_children", container.state.pid);
     openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(path).map(Some)
-}
-
-fn check_terminal(terminal: bool, options: &Options) -> Result<()> {
-    match (terminal, options.console_socket.is_some()) {
-        (true, false) if options.detach => bail!("{}", phrase::TTY_WITHOUT_SOCKET),
-        (terminal, true) if !(terminal && options.detach) => bail!("{}", phrase::SOCKET_WITHOUT_TTY),
-        _ => Ok(()),
-    }
 }
 
 fn plan(
@@ -223,24 +299,26 @@ fn plan(
 /// process with the changes of the command line.
 fn process(container: &Container, wanted: &Process) -> Result<spec::Process> {
     let own = &container.state.saved.process;
-    let process = match wanted {
-        Process::File(path) => {
-            let mut process = spec::load_process(path)?;
-            process.capabilities = process.capabilities.or_else(|| own.capabilities.clone());
-            process.apparmor_profile = process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
-            process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
-            process.rlimits = process.rlimits.or_else(|| own.rlimits.clone());
-            process.no_new_privileges = process.no_new_privileges.or(own.no_new_privileges);
-            process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
-            process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
-            process.io_priority = process.io_priority.or(own.io_priority);
-            let affinity = process.exec_cpu_affinity.filter(|affinity| !affinity.is_empty());
-            process.exec_cpu_affinity = affinity.or_else(|| own.exec_cpu_affinity.clone());
-            process
-        }
-        Process::Like(changes) => changed(own.clone(), changes)?,
-    };
-    Ok(process)
+    match wanted {
+        Process::File(path) => Ok(completed(spec::load_process(path)?, own)),
+        Process::Text(text) => Ok(completed(spec::parse_process(text)?, own)),
+        Process::Like(changes) => changed(own.clone(), changes),
+    }
+}
+
+/// With the container's own values for what it leaves out.
+fn completed(mut process: spec::Process, own: &spec::Process) -> spec::Process {
+    process.capabilities = process.capabilities.or_else(|| own.capabilities.clone());
+    process.apparmor_profile = process.apparmor_profile.or_else(|| own.apparmor_profile.clone());
+    process.selinux_label = process.selinux_label.or_else(|| own.selinux_label.clone());
+    process.rlimits = process.rlimits.or_else(|| own.rlimits.clone());
+    process.no_new_privileges = process.no_new_privileges.or(own.no_new_privileges);
+    process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
+    process.scheduler = process.scheduler.or_else(|| own.scheduler.clone());
+    process.io_priority = process.io_priority.or(own.io_priority);
+    let affinity = process.exec_cpu_affinity.filter(|affinity| !affinity.is_empty());
+    process.exec_cpu_affinity = affinity.or_else(|| own.exec_cpu_affinity.clone());
+    process
 }
 
 fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Process> {

@@ -7,10 +7,9 @@ use crate::bail;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Kind, Result};
 use crate::launch::mount_maps;
-use crate::launch::serve::{self, Caller};
-use crate::launch::spawn::{self, Descriptors};
+use crate::launch::serve::{Caller, Delivery};
+use crate::launch::spawn::{self, Descriptors, Parent};
 use crate::plan::cgroup::{Limits, Missing, Turn, Write};
-use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 /// In bytes. No birth takes more, but a hostile image may make it.
@@ -62,9 +61,8 @@ fn trial(context: &Context, options: &Options, limit: u64) -> Result<Option<u64>
     let Some(cgroup) = cgroup::create(&decision.layout, &decision.plan.cgroup)? else {
         bail!("it has no cgroup")
     };
-    let cgroup = OnceCell::from(cgroup);
-    let born = born(&decision, &cgroup);
-    for made in cgroup.get().iter().flat_map(|cgroup| cgroup.made().iter().rev()) {
+    let born = born(&mut decision, &cgroup);
+    for made in cgroup.made().iter().rev() {
         cgroup::delete(made, LIMIT)?;
     }
     match born {
@@ -83,25 +81,37 @@ fn memory_max(limit: u64) -> Write {
     }
 }
 
-fn born(decision: &Decision, cgroup: &OnceCell<Cgroup>) -> Result<u64> {
-    let birth = &decision.plan.birth;
+fn born(decision: &mut Decision, cgroup: &Cgroup) -> Result<u64> {
+    let birth = std::mem::take(&mut decision.plan.birth);
     let descriptors = Descriptors {
         opened: Some(&decision.opened),
         mount_maps: mount_maps::open(&birth.mount_maps)?,
         ..Descriptors::default()
     };
-    let child = spawn::init(birth, &descriptors, cgroup.get().map(Cgroup::fd))?;
-    let mut caller = Caller {
-        born: &mut |_| Ok(()),
-        place: &mut |_| Ok(()),
-        meanwhile: &mut || Ok(()),
-        hooks: &mut |_| Ok(None),
-        ready: &mut |_| Ok(None),
-        cgroup,
-        of_container: true,
-        see_it_run: false,
-    };
-    let child = serve::serve(child, birth, &mut caller)?;
-    spawn::end(&child);
-    cgroup.get().map_or(Ok(0), Cgroup::memory_peak)
+    let child = spawn::init(&birth, &descriptors, Some(cgroup.fd()), Parent::Sleeps)?;
+    let mut delivery = Delivery::begin(child, birth, Trial(cgroup), Parent::Sleeps);
+    delivery.complete()?;
+    spawn::end(delivery.child());
+    cgroup.memory_peak()
+}
+
+/// Nobody is told of it.
+struct Trial<'a>(&'a Cgroup);
+
+impl Caller for Trial<'_> {
+    fn born(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+
+    fn cgroup(&self) -> Option<&Cgroup> {
+        Some(self.0)
+    }
+
+    fn of_container(&self) -> bool {
+        true
+    }
+
+    fn see_it_run(&self) -> bool {
+        false
+    }
 }

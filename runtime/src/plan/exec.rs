@@ -99,7 +99,7 @@ pub fn plan(
     let filter = saved.seccomp_flags.map(|flags| (saved.seccomp_program.as_slice(), flags));
     let sync = if has(namespaces::USER) { Sync::Parent } else { Sync::Init };
     decided.become_user(&mut steps, sync, CHANNEL, filter);
-    steps.push(&Step::Done {});
+    steps.push(&Step::Done { waits: false });
     decided.execute(&mut steps);
     Ok(Birth {
         steps,

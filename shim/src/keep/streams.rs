@@ -1,11 +1,9 @@
 //! The streams of a container under its supervisor: three pipes, or its terminal. Nothing here waits.
 
 use super::packet::{CHUNK, Stream};
-use crate::call::Console;
+use crate::console::Console;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::relay::do_not_block;
-use crate::service::streams::receive_terminal;
-use crate::socket;
 use pintle::error::{Context as _, Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -47,8 +45,7 @@ impl Streams {
         command.stdin(Stdio::null());
         if terminal {
             let path = folder.join(CONSOLE);
-            socket::remove(&path);
-            streams.console = Some(Console { listener: socket::listen_alone(&path)?, path: path.clone() });
+            streams.console = Some(Console::at(path.clone())?);
             command.arg("--console-socket").arg(path).stdout(Stdio::null()).stderr(Stdio::null());
             return Ok(streams);
         }
@@ -72,9 +69,7 @@ impl Streams {
     /// It sent none.
     pub fn born(&mut self, poll: &Poll) -> Result<()> {
         let Some(console) = self.console.take() else { return Ok(()) };
-        let master = receive_terminal(&console).map_err(|failure| Error::new(failure.message));
-        socket::remove(&console.path);
-        let master = master?;
+        let master = console.receive().map_err(|failure| Error::new(failure.message))?;
         self.peer = Some(pintle_sys::tty::peer(&master).context("open the terminal's other side")?);
         self.take_input(rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup")?, poll)?;
         self.take_output(master, Stream::Out, poll)

@@ -239,7 +239,7 @@ impl Supervisor {
                 self.streams.flush();
                 self.clients.hold(&self.poll, self.streams.is_full());
             }
-            Token::Publisher | Token::Release(_) | Token::Logger(_) => {}
+            Token::Publisher | Token::Release(_) | Token::Logger(_) | Token::Birth(_) => {}
         }
     }
 

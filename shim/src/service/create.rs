@@ -3,7 +3,7 @@
 use super::{Service, Task};
 use crate::call::{Call, Verb};
 use crate::child;
-use crate::process::{Origin, Process, Stdio3};
+use crate::process::{Origin, Process, Stdio};
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
 use crate::wire::events;
@@ -36,12 +36,7 @@ impl Service {
         let own_pids = has_own_pids(&bundle);
         let rootfs = mount(request, &bundle)?;
         let init = self.next();
-        let stdio = Stdio3 {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
+        let stdio = Stdio::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
         self.processes.insert(init, Process::new(&request.id, "", stdio));
         let task = Task {
             id: request.id.clone(),
@@ -59,35 +54,22 @@ impl Service {
             mounts: request.rootfs.clone(),
         };
         self.tasks.insert(request.id.clone(), task);
-        self.call_create(origin, &request.id, init).map_err(|failure| self.undo_create(&request.id, failure))
+        self.bear_init(origin, &request.id, init).map_err(|failure| self.undo_create(&request.id, failure))
     }
 
-    fn call_create(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+    fn bear_init(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
-        let options = task.runtime.options().clone();
-        let mark = task.runtime.mark();
-        let pid_file = task.bundle.join(runtime::INIT_PID);
-        let mut command = task.runtime.command();
-        command.arg("create").arg("--bundle").arg(&task.bundle).arg("--pid-file").arg(pid_file);
-        if options.no_pivot_root {
-            command.arg("--no-pivot");
-        }
-        if options.no_new_keyring {
-            command.arg("--no-new-keyring");
-        }
-        let console = self.console(init, &mut command)?;
-        let logger = self.process_mut(init)?.connect(&mut command, (options.io_uid, options.io_gid))?;
-        command.arg(id);
-        let mut call = Call::new(Verb::Create, origin, init, mark);
-        call.console = console;
-        self.call_with(logger, command, call)
+        let owner = (task.runtime.options().io_uid, task.runtime.options().io_gid);
+        let call = Call::new(Verb::Create, origin, init, task.runtime.mark());
+        let (logger, theirs) = self.process_mut(init)?.connect(owner)?;
+        self.bear_with(logger, theirs, call)
     }
 
-    /// The runtime has made it.
-    pub(super) fn created(&mut self, call: &Call, id: &str) -> Answer<()> {
+    /// It stands; a child has left its process id in a file.
+    pub(super) fn created(&mut self, call: &Call, id: &str, pid: Option<u32>) -> Answer<()> {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
-        let pid = runtime::read_pid(&task.bundle.join(runtime::INIT_PID))
-            .context("failed to retrieve OCI runtime container pid")?;
+        let pid = pid.map_or_else(|| runtime::read_pid(&task.bundle.join(runtime::INIT_PID)), Ok);
+        let pid = pid.context("failed to retrieve OCI runtime container pid")?;
         if call.console.is_some() {
             self.lay_streams(call.process, call.console.as_ref())?;
         }
@@ -117,7 +99,7 @@ impl Service {
         Ok(())
     }
 
-    /// The runtime made what can't be used.
+    /// Something was made that can't be used.
     pub(super) fn remove_created(&mut self, id: &str) {
         let Ok(runtime) = self.runtime_of(id) else { return };
         let mut command = runtime.command();

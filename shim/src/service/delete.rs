@@ -7,7 +7,7 @@ use crate::rootfs;
 use crate::wire::events;
 use crate::wire::task::{DeleteResponse, ProcessRequest};
 use crate::wire::{Answer, Empty, Failure};
-use pintle::error::Kind;
+use pintle::error::{Error, Kind};
 use pintle::log;
 use rustix::process::Signal;
 use std::time::Duration;
@@ -130,6 +130,7 @@ impl Service {
     pub(super) fn drop_process(&mut self, number: u32) {
         self.close_streams(number);
         self.memory.remove(&number);
+        self.give_up_birth(number, Error::not_found());
         let Some(process) = self.processes.remove(&number) else { return };
         let signals = process.signals.into_iter().map(|(origin, _)| origin);
         // The removal of a first process is answered by whoever removes it.

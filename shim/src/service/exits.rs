@@ -6,27 +6,36 @@ use crate::call::{Call, Verb};
 use crate::process::{Exit, Origin, Phase};
 use crate::wire::task::WaitResponse;
 use crate::wire::{Answer, Code, Empty, Failure, Timestamp, events};
+use pintle::error::{Error, phrase};
+use pintle::launch::spawn::{Ending, exit_code};
 use pintle::log;
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
-/// How a child ended.
+/// How a child ended, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    exit: Exit,
-    /// It said so itself, with 0.
-    well: bool,
+    ending: Ending,
+    at: Timestamp,
 }
 
 impl Ended {
     fn of(status: WaitStatus) -> Self {
-        let signal = status.terminating_signal();
-        let code = status.exit_status().or(signal.map(|signal| 128 + signal)).unwrap_or(255);
-        Self { exit: Exit { status: code.cast_unsigned(), at: Timestamp::now() }, well: code == 0 }
+        let ending = Ending { code: status.exit_status(), signal: status.terminating_signal() };
+        Self { ending, at: Timestamp::now() }
+    }
+
+    /// Without the moment.
+    pub fn ending(self) -> Ending {
+        self.ending
+    }
+
+    fn exit(self) -> Exit {
+        Exit { status: u32::from(exit_code(self.ending)), at: self.at }
     }
 
     /// As containerd's library for runtimes says it.
     fn words(&self, name: &str) -> String {
-        format!("{name} did not terminate successfully: exit status {}", self.exit.status)
+        format!("{name} did not terminate successfully: exit status {}", self.exit().status)
     }
 }
 
@@ -38,9 +47,10 @@ impl Service {
                 Ok(Some((pid, status))) => self.ended(pid.as_raw_pid().cast_unsigned(), status),
                 Err(rustix::io::Errno::INTR) => {}
                 // None at all, or none that ended.
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => break,
             }
         }
+        self.look_after_births();
     }
 
     fn ended(&mut self, pid: u32, status: WaitStatus) {
@@ -50,12 +60,8 @@ impl Service {
         }
         if let Some(call) = self.calls.remove(&pid) {
             self.disarm(Alarm::Call(call.number));
-            self.returned(call, ended);
-            if self.calls.is_empty() {
-                // Nobody's.
-                self.early.clear();
-            }
-            return;
+            let outcome = self.outcome(&call, &ended);
+            return self.returned(call, outcome.map(|()| None));
         }
         match self
             .processes
@@ -64,10 +70,10 @@ impl Service {
         {
             Some((number, _)) => {
                 let number = *number;
-                self.process_ended(number, ended.exit);
+                self.process_ended(number, ended.exit());
             }
             // Its birth is still under way, or it is somebody whose parent left before it did.
-            None if !self.calls.is_empty() => drop(self.early.insert(pid, ended)),
+            None if self.bears() => drop(self.early.insert(pid, ended)),
             None => {}
         }
     }
@@ -76,7 +82,7 @@ impl Service {
     pub(super) fn known(&mut self, number: u32) {
         let pid = self.processes.get(&number).map_or(0, |process| process.pid);
         if let Some(ended) = self.early.remove(&pid) {
-            self.process_ended(number, ended.exit);
+            self.process_ended(number, ended.exit());
         } else if let Some(task) = self.processes.get(&number).map(|process| process.task.clone()) {
             self.settle(&task);
         }
@@ -92,8 +98,13 @@ impl Service {
         self.settle(&task);
     }
 
-    /// Where the container has no pid namespace of its own, nobody ends its other processes but us.
+    /// Where the container has no pid namespace of its own, nobody ends its other processes but us; and nobody anywhere those that are only
+    /// being born.
     fn end_with_init(&mut self, id: &str) {
+        let execs = self.tasks.get(id).map(|task| task.execs.values().copied().collect::<Vec<_>>());
+        for exec in execs.into_iter().flatten() {
+            self.give_up_birth(exec, Error::new(phrase::EXEC_STOPPED));
+        }
         let Some(task) = self.tasks.get(id).filter(|task| !task.own_pids) else { return };
         let killed = match task.runtime.library() {
             Some(library) => pintle::ops::kill::kill(&library, id, 9, true),
@@ -164,21 +175,34 @@ impl Service {
         Ok(())
     }
 
-    /// The runtime is done with a call.
-    fn returned(&mut self, call: Call, ended: Ended) {
+    /// Some process has no number yet.
+    fn bears(&self) -> bool {
+        !self.calls.is_empty() || !self.births.is_empty()
+    }
+
+    /// The runtime is done with a call; with the process that was born where that is known.
+    pub(super) fn returned(&mut self, call: Call, outcome: Answer<Option<u32>>) {
+        self.finish(&call, outcome);
+        if !self.bears() {
+            // Nobody's.
+            self.early.clear();
+        }
+    }
+
+    fn finish(&mut self, call: &Call, outcome: Answer<Option<u32>>) {
         let Some(process) = self.processes.get(&call.process) else {
             return self.answer::<Empty>(call.origin, Err(super::not_created()));
         };
         let id = process.task.clone();
-        let done = self.outcome(&call, &id, ended).and_then(|()| {
-            self.succeeded(&call, &id).inspect_err(|_| {
+        let done = outcome.and_then(|pid| {
+            self.succeeded(call, &id, pid).inspect_err(|_| {
                 if call.verb == Verb::Create {
                     self.remove_created(&id);
                 }
             })
         });
         if let Err(failure) = done {
-            self.failed(&call, &id, failure);
+            self.failed(call, &id, failure);
         }
         if call.verb.is_exclusive() {
             self.is_free(&id);
@@ -193,15 +217,14 @@ impl Service {
         self.go_on(id);
     }
 
-    fn outcome(&self, call: &Call, id: &str, ended: Ended) -> Answer<()> {
-        if ended.well {
+    fn outcome(&self, call: &Call, ended: &Ended) -> Answer<()> {
+        if ended.ending.code == Some(0) {
             return Ok(());
         }
-        let runtime = self.runtime_of(id)?;
+        let runtime = self.runtime_of(&self.process(call.process)?.task)?;
         let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name()));
         if call.timed_out {
-            let message = format!("{}: the runtime did not answer in time: killed", call.verb.failed());
-            return Err(Failure { code: Code::DeadlineExceeded, message });
+            return Err(call.too_late());
         }
         let gone = failure.message.contains(pintle::error::phrase::NOT_FOUND);
         match call.verb {
@@ -215,11 +238,11 @@ impl Service {
         }
     }
 
-    fn succeeded(&mut self, call: &Call, id: &str) -> Answer<()> {
+    fn succeeded(&mut self, call: &Call, id: &str, pid: Option<u32>) -> Answer<()> {
         match call.verb {
-            Verb::Create => self.created(call, id)?,
+            Verb::Create => self.created(call, id, pid)?,
             Verb::Start => self.started(call.origin, call.process)?,
-            Verb::Exec => self.executed(call, id)?,
+            Verb::Exec => self.executed(call, id, pid)?,
             Verb::Delete => self.deleted(call.origin, call.process, id)?,
             Verb::Update | Verb::Kill => self.answer(call.origin, Ok(Empty {})),
             Verb::Pause => {
@@ -239,7 +262,7 @@ impl Service {
     pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
             Verb::Create => {
-                if call.timed_out {
+                if call.timed_out || self.is_left(id) {
                     self.remove_created(id);
                 }
                 self.undo_create(id, failure)

@@ -1,20 +1,20 @@
 //! Programs that take the output of processes. A birth waits until its logger is ready; a container outlives its logger, whose streams
 //! are then read and thrown away.
 
+use super::births::Theirs;
 use super::{Alarm, Service};
 use crate::call::Call;
 use crate::child;
 use crate::logger::Logger;
 use crate::poll::{EventFlags, Token};
 use crate::relay::Sink;
-use crate::wire::{Answer, Code, Empty, Failure};
+use crate::wire::{Answer, Code, Failure};
 use pintle::error::{Context as _, Error};
 use pintle::log;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
-use std::process::Command;
 use std::time::Duration;
 
 /// How long a logger has to see the end of its streams and to leave.
@@ -25,20 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A birth that waits for its logger.
 #[derive(Debug)]
 pub struct Unready {
-    command: Command,
+    theirs: Theirs,
     call: Call,
     #[allow(dead_code, reason = "its other end's closing is what is waited for")]
     ready: OwnedFd,
 }
 
 impl Service {
-    /// Calls the runtime, after its logger got ready if there is one.
-    pub(super) fn call_with(&mut self, logger: Option<Logger>, command: Command, call: Call) -> Answer<()> {
-        let Some(logger) = logger else { return self.call(command, call) };
+    /// Has a process born, after its logger got ready if there is one.
+    pub(super) fn bear_with(&mut self, logger: Option<Logger>, theirs: Theirs, call: Call) -> Answer<()> {
+        let Some(logger) = logger else { return self.bear(theirs, call) };
         let number = call.process;
         let process = self.process_mut(number)?;
         let [_, out, err] = &mut process.ends;
-        let (Some(out), Some(err)) = (out.take(), err.take()) else { return self.call(command, call) };
+        let (Some(out), Some(err)) = (out.take(), err.take()) else { return self.bear(theirs, call) };
         for stream in [&out, &err] {
             // The logger's are to wait.
             let flags = rustix::fs::fcntl_getfl(stream).context("fcntl")?;
@@ -46,9 +46,9 @@ impl Service {
         }
         let id = if process.exec.is_empty() { process.task.clone() } else { process.exec.clone() };
         let dup = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).context("dup");
-        let theirs = [dup(&out)?, dup(&err)?];
+        let streams = [dup(&out)?, dup(&err)?];
         let (ready, their_ready) = pipe_with(PipeFlags::CLOEXEC).context("pipe2")?;
-        let mut start = logger.command(&id, &self.namespace, theirs, their_ready);
+        let mut start = logger.command(&id, &self.namespace, streams, their_ready);
         self.unseen = true;
         let child = child::spawn(&mut start).context("failed to start binary process")?;
         // Our copy of its end would keep it from closing.
@@ -58,34 +58,27 @@ impl Service {
         let process = self.process_mut(number)?;
         process.logger = Some(child);
         process.open += 1;
-        self.unready.insert(number, Unready { command, call, ready });
+        self.unready.insert(number, Unready { theirs, call, ready });
         self.alarm(PATIENCE, Alarm::Unready(number));
         Ok(())
     }
 
     /// A logger said that it is ready, or has gone.
     pub fn logger_ready(&mut self, number: u32) {
-        let Some(Unready { command, call, .. }) = self.unready.remove(&number) else { return };
+        let Some(Unready { theirs, call, .. }) = self.unready.remove(&number) else { return };
         self.disarm(Alarm::Unready(number));
-        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else {
-            return self.answer::<Empty>(call.origin, Err(super::not_created()));
-        };
-        let (verb, origin, mark) = (call.verb, call.origin, call.mark);
-        if let Err(failure) = self.call(command, call) {
-            let failed = Call::new(verb, origin, number, mark);
-            self.failed(&failed, &id, failure);
+        let again = Call::new(call.verb, call.origin, number, call.mark);
+        if let Err(failure) = self.bear(theirs, call) {
+            self.unborn(&again, failure);
         }
     }
 
     pub(super) fn logger_unready(&mut self, number: u32) {
         let Some(Unready { call, .. }) = self.unready.remove(&number) else { return };
-        let Some(id) = self.processes.get(&number).map(|process| process.task.clone()) else {
-            return self.answer::<Empty>(call.origin, Err(super::not_created()));
-        };
         self.end_logger(number, Signal::KILL);
         let seconds = PATIENCE.as_secs();
         let message = format!("failed to read from logging binary: it was not ready within {seconds} s");
-        self.failed(&call, &id, Failure { code: Code::DeadlineExceeded, message });
+        self.unborn(&call, Failure { code: Code::DeadlineExceeded, message });
     }
 
     /// Asks a logger to leave.

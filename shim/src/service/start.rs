@@ -1,9 +1,10 @@
 //! Programs are started: a container's own, and those beside it.
 
+use super::births::pid_file;
 use super::{Alarm, Service, Waiting, check};
 use crate::call::{Call, Verb};
 use crate::poll::{EventFlags, Token};
-use crate::process::{Origin, Phase, Process, Stdio3};
+use crate::process::{Origin, Phase, Process, Stdio};
 use crate::runtime;
 use crate::wire::events;
 use crate::wire::task::{ExecRequest, PidResponse, ProcessRequest};
@@ -12,7 +13,6 @@ use pintle::cgroup::Cgroup;
 use pintle::error::{Context as _, Error};
 use pintle::ops::start;
 use pintle::state::Container;
-use std::os::unix::fs::OpenOptionsExt as _;
 
 impl Service {
     pub(super) fn exec(&mut self, request: &ExecRequest) -> Answer<Empty> {
@@ -30,12 +30,7 @@ impl Service {
             return Err(Failure::new(Code::InvalidArgument, "the process is no JSON object"));
         };
         fields.insert("terminal".into(), request.terminal.into());
-        let stdio = Stdio3 {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
+        let stdio = Stdio::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
         let mut process = Process::new(&request.id, &request.exec_id, stdio);
         process.spec = spec.to_string().into_bytes();
         let number = self.next();
@@ -58,36 +53,20 @@ impl Service {
             return Err(Failure::new(Code::FailedPrecondition, words));
         }
         check(Verb::Start, self.process(process)?.phase, false)?;
-        let started = self.call_exec(origin, &request.id, process);
+        let started = self.bear_exec(origin, &request.id, process);
         if started.is_err() {
             self.close_streams(process);
         }
         started
     }
 
-    fn call_exec(&mut self, origin: Origin, id: &str, number: u32) -> Answer<()> {
+    fn bear_exec(&mut self, origin: Origin, id: &str, number: u32) -> Answer<()> {
         let task = self.task(id)?;
-        let bundle = task.bundle.clone();
         let owner = (task.runtime.options().io_uid, task.runtime.options().io_gid);
-        let mark = task.runtime.mark();
-        let mut command = task.runtime.command();
-        let process = self.process(number)?;
-        let file = bundle.join(format!(".{}.process", process.exec));
-        // From here on the call's end, or its failure, takes the file away.
-        let mut call = Call::new(Verb::Exec, origin, number, mark);
-        call.file = Some(file.clone());
-        let mut options = std::fs::OpenOptions::new();
-        let written = options.write(true).create(true).truncate(true).mode(0o600).open(&file);
-        written
-            .and_then(|mut to| std::io::Write::write_all(&mut to, &process.spec))
-            .with_context(|| format!("write {}", file.display()))?;
-        let pid_file = bundle.join(format!("{}.pid", process.exec));
-        command.arg("exec").arg("--process").arg(&file).arg("--pid-file").arg(pid_file).arg("--detach");
-        call.console = self.console(number, &mut command)?;
+        let call = Call::new(Verb::Exec, origin, number, task.runtime.mark());
         let process = self.process_mut(number)?;
-        let logger = process.connect(&mut command, owner)?;
-        command.arg(id);
-        self.call_with(logger, command, call)?;
+        let (logger, theirs) = process.connect(owner)?;
+        self.bear_with(logger, theirs, call)?;
         self.process_mut(number)?.phase = Phase::Starting;
         Ok(())
     }
@@ -154,13 +133,19 @@ impl Service {
         self.answer::<Empty>(origin, Err(failure));
     }
 
-    /// The program beside the first one runs.
-    pub(super) fn executed(&mut self, call: &Call, id: &str) -> Answer<()> {
+    /// The program beside the first one runs; a child has left its process id in a file.
+    pub(super) fn executed(&mut self, call: &Call, id: &str, pid: Option<u32>) -> Answer<()> {
         let task = self.task(id)?;
         let exec = self.process(call.process)?.exec.clone();
-        let pid_file = task.bundle.join(format!("{exec}.pid"));
-        let pid = runtime::read_pid(&pid_file).context("failed to retrieve OCI runtime exec pid")?;
-        std::fs::remove_file(&pid_file).with_context(|| format!("remove {}", pid_file.display()))?;
+        let pid = match pid {
+            Some(pid) => pid,
+            None => {
+                let file = pid_file(&task.bundle, &exec);
+                let pid = runtime::read_pid(&file).context("failed to retrieve OCI runtime exec pid")?;
+                std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+                pid
+            }
+        };
         let process = self.process_mut(call.process)?;
         process.pid = pid;
         process.phase = Phase::Running;

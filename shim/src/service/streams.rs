@@ -1,21 +1,16 @@
 //! The streams of processes: laid when a process is born, copied while it lives, closed when it is removed.
 
 use super::{Alarm, Service};
-use crate::call::Console;
+use crate::console::Console;
 use crate::poll::Token;
 use crate::process::Origin;
-use crate::relay::{self, Relay, Sink, Source, Turn};
-use crate::socket;
+use crate::relay::{Relay, Sink, Source, Turn};
+use crate::wire::Answer;
 use crate::wire::task::PidResponse;
-use crate::wire::{Answer, Failure};
-use pintle::error::{Context as _, Error, Result};
+use pintle::error::{Context as _, Result};
 use pintle::log;
-use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
+use rustix::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// After this time is looked for a reader who has not come yet, in milliseconds; then after twice that, and so on.
@@ -26,17 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST_LOOK: u64 = 1000;
 
 impl Service {
-    /// For a process with a terminal: where the runtime sends it.
-    pub(super) fn console(&mut self, process: u32, command: &mut Command) -> Answer<Option<Console>> {
-        if !self.process(process)?.stdio.terminal {
-            return Ok(None);
-        }
-        let path = socket::beside(&self.socket, process);
-        let listener = socket::listen_alone(&path)?;
-        command.arg("--console-socket").arg(&path);
-        Ok(Some(Console { listener, path }))
-    }
-
     /// The output of a process, and of the runtime that bears it, gets where the engine reads, the engine's input gets to it: for a terminal
     /// when the runtime has sent it, else from the beginning.
     pub(super) fn lay_streams(&mut self, number: u32, console: Option<&Console>) -> Answer<()> {
@@ -45,7 +29,7 @@ impl Service {
         let mut to_logger = None;
         let (outputs, input): (Vec<(OwnedFd, PathBuf)>, Option<OwnedFd>) = match console {
             Some(console) => {
-                let master = receive_terminal(console)?;
+                let master = console.receive()?;
                 let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).context("dup");
                 let input = (!stdin.is_empty()).then(dup).transpose()?;
                 let outputs = match process.terminal_output()? {
@@ -198,26 +182,4 @@ impl Service {
             process.to_logger = None;
         }
     }
-}
-
-/// Takes the terminal's master side, which the runtime sent before it ended.
-pub(crate) fn receive_terminal(console: &Console) -> Answer<OwnedFd> {
-    let told = || Failure::unknown("failed to retrieve console master: the runtime sent none");
-    let connection = rustix::net::accept(&console.listener).map_err(|_| told())?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 4096];
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    rustix::net::recvmsg(&connection, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)
-        .map_err(|_| told())?;
-    let received = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    let master = received.ok_or_else(told)?;
-    if !rustix::termios::isatty(&master) {
-        return Err(Error::new("failed to retrieve console master: it is no terminal").into());
-    }
-    relay::do_not_block(master.as_fd())?;
-    Ok(master)
 }
