@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod call;
 pub mod child;
 pub mod cli;
+pub mod idle;
 pub mod keep;
 pub mod logger;
 pub mod manager;
