@@ -1,5 +1,6 @@
-//! pintle-bench-shim: what supervising containers costs with containerd-shim-pintle-v1, and with containerd-shim-runc-v2 and runc.
-//! bench/shim builds it and starts it where only it acts: what it makes goes with that view, however it ends.
+//! pintle-bench-shim: what supervising containers costs with containerd-shim-pintle-v1, and with
+//! containerd-shim-runc-v2 and runc. bench/shim builds it and starts it where only it acts: what it makes goes with
+//! that view, however it ends.
 
 #[path = "shim/cost.rs"]
 mod cost;

@@ -1,5 +1,6 @@
-//! What a process that waits for a container, for days perhaps, holds meanwhile: nearly all of it is its own code, which it does not
-//! need. So it lets go of that when nothing has happened for a while: once, until something happens again.
+//! What a process that waits for a container, for days perhaps, holds meanwhile: nearly all of it is its own code,
+//! which it does not need. So it lets go of that when nothing has happened for a while: once, until something happens
+//! again.
 
 use pintle::log;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! What one call of ctr costs. Wall time is ctr's own. Processor time is that of all that containerd starts for it: both cgroups of the
-//! lane, as the kernel counts them to the nanosecond, removed cgroups and ended processes included, without the daemon's own.
+//! What one call of ctr costs. Wall time is ctr's own. Processor time is that of all that containerd starts for it:
+//! both cgroups of the lane, as the kernel counts them to the nanosecond, removed cgroups and ended processes included,
+//! without the daemon's own.
 
 use crate::failure::{Doing, Failure, Result};
 use crate::lane::{Containerd, Lane, Who};

@@ -1,5 +1,5 @@
-//! Which programs one call has executed, from the daemon on: strace looks at the daemon, the shims and all that they start. What is
-//! looked at is slow, so nothing is timed here.
+//! Which programs one call has executed, from the daemon on: strace looks at the daemon, the shims and all that they
+//! start. What is looked at is slow, so nothing is timed here.
 
 use crate::failure::{Doing, Result};
 use crate::lane::{Containerd, Lane, Who};
@@ -74,7 +74,8 @@ fn is_traced(pid: u32) -> bool {
     })
 }
 
-/// `NAME VERB` of a line `PID execve("PATH", ["NAME", "WORD", …], …) = 0`. A file without a path is called by its first argument.
+/// `NAME VERB` of a line `PID execve("PATH", ["NAME", "WORD", …], …) = 0`. A file without a path is called by its first
+/// argument.
 fn program(line: &str) -> Option<String> {
     let (_, call) = line.split_once("exec")?;
     let strings: Vec<&str> = call.split('"').skip(1).step_by(2).collect();

@@ -1,4 +1,5 @@
-//! A daemon and a shim: a containerd of its own in a cgroup of its own, its containers below another, all on a tmpfs of the view's own.
+//! A daemon and a shim: a containerd of its own in a cgroup of its own, its containers below another, all on a tmpfs of
+//! the view's own.
 
 use crate::failure::{Doing, Failure, Result};
 use clap::ValueEnum;
@@ -359,7 +360,8 @@ fn environment(command: &mut Command, place: &Path) {
     command.env_clear().env("PATH", path).env("HOME", "/root").env("LC_ALL", "C.UTF-8").env("TMPDIR", place);
 }
 
-/// With its pages written to the disk: dirty pages of a program that was just built would count as dirtied by the process.
+/// With its pages written to the disk: dirty pages of a program that was just built would count as dirtied by the
+/// process.
 fn link(program: &Path, link: &Path) -> Result<()> {
     File::open(program).and_then(|file| file.sync_all()).doing(program.display())?;
     std::os::unix::fs::symlink(program, link).doing(link.display())

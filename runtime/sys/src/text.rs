@@ -39,19 +39,20 @@ unsafe extern "C" {
     safe static FILE: FileHeader;
 }
 
-/// Takes this program's code and constants out of its memory. They stay in the page cache, and what is used again comes back from
-/// there, by a fault for 64 KiB or so. Breakpoints of a debugger are lost.
+/// Takes this program's code and constants out of its memory. They stay in the page cache, and what is used again comes
+/// back from there, by a fault for 64 KiB or so. Breakpoints of a debugger are lost.
 ///
 /// # Errors
 /// Those of madvise(2): EINVAL when the pages are locked.
 pub fn release() -> Result<(), Errno> {
     let file = &raw const FILE;
     let first = file.wrapping_byte_add(FILE.headers as usize).cast::<ProgramHeader>();
-    // SAFETY: the first segment that is loaded has the file's header and, behind it, the program headers, `count` of them; read-only for
-    // the life of the program.
+    // SAFETY: the first segment that is loaded has the file's header and, behind it, the program headers, `count` of
+    // them; read-only for the life of the program.
     let headers = unsafe { core::slice::from_raw_parts(first, FILE.count.into()) };
     let mut loaded = headers.iter().filter(|header| header.kind == PT_LOAD);
-    // The file's beginning is where its first segment is: so much lies everything beside the addresses that the linker chose.
+    // The file's beginning is where its first segment is: so much lies everything beside the addresses that the linker
+    // chose.
     let Some(base) = loaded.clone().next().map(|first| file.addr().wrapping_sub(first.address as usize))
     else {
         return Ok(());
@@ -62,8 +63,8 @@ pub fn release() -> Result<(), Errno> {
         // Whole pages, so that no other segment's are among them.
         let (from, to) = (begin.next_multiple_of(PAGE), (begin + header.length as usize) / PAGE * PAGE);
         let start = file.with_addr(from).cast_mut().cast();
-        // SAFETY: nobody can have written to these pages: they are as in the file, which the kernel keeps from being written to while it is
-        // executed, and so they come back as they were.
+        // SAFETY: nothing in this program writes to these pages: they are as in the file, which the kernel keeps from
+        // being written to while it is executed, and so they come back as they were.
         unsafe { madvise(start, to.saturating_sub(from), Advice::LinuxDontNeed) }
     })
 }
