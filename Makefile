@@ -3,7 +3,7 @@ release := target/x86_64-unknown-linux-gnu/release
 packages := -p pintle -p pintle-demo
 PREFIX ?= /usr/local
 
-.PHONY: help all build demo test test-all vm oracles image-oracles bench bench-images install clean tools
+.PHONY: help all build demo test test-all vm oracles image-oracles bench bench-images bench-shim install clean tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -42,6 +42,9 @@ bench: build ## time and memory beside runc, crun and the floor
 
 bench-images: ## what an image costs, beside umoci and skopeo
 	@bench/images
+
+bench-shim: ## memory, time and executions of the shim, beside the Go shim and runc
+	@bench/shim
 
 install: build ## PREFIX/sbin/pintle; pintle-image, pintle-keep and the shim in PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(release)/pintle $(DESTDIR)$(PREFIX)/sbin/pintle

@@ -8,6 +8,7 @@ pub mod call;
 pub mod child;
 pub mod cli;
 pub mod console;
+pub mod idle;
 pub mod keep;
 pub mod logger;
 pub mod manager;

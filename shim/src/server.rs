@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::cli::Arguments;
+use crate::idle::Idle;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::process::Origin;
 use crate::publisher::Publisher;
@@ -102,10 +103,13 @@ struct Server {
 impl Server {
     fn run(&mut self) -> Result<()> {
         let mut until: Option<Instant> = None;
+        let mut idle = Idle::default();
         loop {
             let alone = self.alone_until();
-            let due = self.service.due().into_iter().chain(until).chain(self.deaf_until).chain(alone).min();
-            for (token, flags) in self.service.poll().wait(due)? {
+            let due = self.service.due().into_iter().chain(until).chain(self.deaf_until).chain(alone);
+            let events = self.service.poll().wait(due.chain(idle.due()).min())?;
+            idle.awake(!events.is_empty());
+            for (token, flags) in events {
                 self.event(token, flags);
             }
             self.listen_again();

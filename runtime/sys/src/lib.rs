@@ -20,4 +20,5 @@ pub mod seccomp;
 pub mod signal;
 pub mod spawn;
 mod start;
+pub mod text;
 pub mod tty;

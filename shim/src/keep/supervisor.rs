@@ -9,6 +9,7 @@ use super::restart::{self, Restart};
 use super::state::{Folder, Record, SOCKET, Status};
 use super::streams::Streams;
 use super::{PATIENCE, default_root};
+use crate::idle::Idle;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::runtime::{self, INIT_PID, Runtime};
 use crate::server::block_signals;
@@ -193,8 +194,11 @@ impl Supervisor {
 
     fn live(&mut self) -> Result<()> {
         self.bear();
+        let mut idle = Idle::default();
         while !matches!(self.phase, Phase::Over) || self.unsaved.is_some() {
-            for (token, flags) in self.poll.wait(self.due())? {
+            let events = self.poll.wait(self.due().into_iter().chain(idle.due()).min())?;
+            idle.awake(!events.is_empty());
+            for (token, flags) in events {
                 self.event(token, flags);
             }
             self.alarms();
