@@ -29,6 +29,8 @@ pub struct Arguments {
     pub events: String,
     /// Of a server: what it listens on, as `start` said it.
     pub listens: String,
+    /// No processor core is shared with others while something of the pod runs on it: `$SCHED_CORE`.
+    pub own_cores: bool,
     version: bool,
     info: bool,
     verb: String,
@@ -101,6 +103,7 @@ impl Arguments {
         let mut found = Self {
             events: variable("TTRPC_ADDRESS"),
             listens: variable(socket::VARIABLE),
+            own_cores: !variable("SCHED_CORE").is_empty(),
             ..Self::default()
         };
         let mut words = words.map(|word| word.to_string_lossy().into_owned());

@@ -12,6 +12,7 @@ use crate::wire::{Any, Timestamp, bootstrap};
 use pintle::error::{Context as _, Error, Result};
 use prost::Message as _;
 use rustix::fd::OwnedFd;
+use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -79,6 +80,12 @@ fn server(arguments: &Arguments, bootstrap: &Bootstrap, listener: OwnedFd, addre
     command.env("TTRPC_ADDRESS", bootstrap.events());
     command.env(socket::VARIABLE, address);
     command.stdin(listener).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    if arguments.own_cores {
+        // The server is born with it, and so is everything that it bears. prctl(2), PR_SCHED_CORE
+        let own = rustix::process::getpid();
+        create_core_scheduling_cookie(own, CoreSchedulingScope::ProcessGroup)
+            .context("enable sched core support")?;
+    }
     let child = command.spawn().context("start the shim's server")?;
     let placed = place(child.id(), bootstrap.options());
     if placed.is_err() {

@@ -33,6 +33,8 @@ pub enum Token {
     Logger(u32),
     /// An init that is being answered.
     Birth(u32),
+    /// pintle-keep: the container takes input again.
+    Input,
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Self::Release(n) => (6, n),
             Self::Logger(n) => (7, n),
             Self::Birth(n) => (8, n),
+            Self::Input => (9, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -63,6 +66,7 @@ impl Token {
             6 => Self::Release(number),
             7 => Self::Logger(number),
             8 => Self::Birth(number),
+            9 => Self::Input,
             _ => return None,
         })
     }
@@ -131,9 +135,11 @@ mod tests {
             Token::Peer(0),
             Token::Relay(u32::MAX),
             Token::Memory(7),
+            Token::Birth(1),
+            Token::Input,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
-        assert_eq!(Token::unpack(9 << 32), None);
+        assert_eq!(Token::unpack(10 << 32), None);
     }
 }

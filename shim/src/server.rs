@@ -153,6 +153,7 @@ impl Server {
             Token::Release(process) => self.service.released(process),
             Token::Logger(process) => self.service.logger_ready(process),
             Token::Birth(process) => self.service.birth(process),
+            Token::Input => {}
         }
     }
 

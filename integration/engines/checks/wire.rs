@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     check!(delete_of_nothing_is_fine),
     check!(the_socket_is_for_root_only),
     check!(the_shims_badness_is_one_more),
+    check!(cores_of_its_own_are_had_or_refused),
     check!(it_tells_its_version_and_what_it_can),
     check!(a_bootstrap_of_the_newest_kind_is_answered_in_kind),
     check!(a_full_log_holds_nothing_up),
@@ -232,6 +233,28 @@ fn the_shims_badness_is_one_more(e: &Engine) {
     let shim = e.shims()[0].to_string();
     assert_eq!(score(&shim), score("self") + 1, "the daemon has the harness's");
     task.remove();
+}
+
+/// `sched_core` of containerd's configuration. Most virtual machines have processors without siblings, or a kernel without it.
+fn cores_of_its_own_are_had_or_refused(e: &Engine) {
+    let alone = Alone::prepare(e, &config(&["sleep", "1000"]));
+    let answer = alone.action_with("SCHED_CORE", "1", &["start"]);
+    let own = rustix::process::getpid();
+    match rustix::thread::core_scheduling_cookie(own, rustix::thread::CoreSchedulingScope::Thread) {
+        Ok(none) => {
+            assert_eq!(none, 0, "the checks have cores of their own");
+            let mut shim = Shim::at(&pintle_engines::task::path(&answer.ok().stdout));
+            let pid = rustix::process::Pid::from_raw(shim.pid()).expect("a process");
+            let scope = rustix::thread::CoreSchedulingScope::Thread;
+            assert_ne!(rustix::thread::core_scheduling_cookie(pid, scope).expect("a cookie"), 0);
+            shim.shutdown(&alone.id);
+        }
+        Err(_) => {
+            assert_eq!(answer.code, 1);
+            let said = format!("{}{}", answer.stdout, answer.stderr);
+            assert!(said.contains("enable sched core support: "), "{said}");
+        }
+    }
 }
 
 fn it_tells_its_version_and_what_it_can(e: &Engine) {

@@ -110,6 +110,14 @@ impl<'a> Alone<'a> {
         call::finish(self.command(words), &self.engine.dir)
     }
 
+    /// The same with one variable more.
+    #[track_caller]
+    pub fn action_with(&self, name: &str, value: &str, words: &[&str]) -> Answer {
+        let mut command = self.command(words);
+        command.env(name, value);
+        call::finish(command, &self.engine.dir)
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command =
             Command::new(place::programs().join(Which::under_test().program().file_name().expect("a name")));

@@ -86,7 +86,7 @@ impl Streams {
 
     fn take_input(&mut self, to: OwnedFd, poll: &Poll) -> Result<()> {
         // Told once each time that there is room again.
-        poll.add(&to, Token::Memory(0), EventFlags::OUT | EventFlags::ET).context("watch a stream")?;
+        poll.add(&to, Token::Input, EventFlags::OUT | EventFlags::ET).context("watch a stream")?;
         self.input = Some(to);
         Ok(())
     }

@@ -239,11 +239,11 @@ impl Supervisor {
             Token::Signals => self.take_signals(),
             Token::Peer(client) => self.hear(client, flags),
             Token::Relay(stream) => drop(self.copy(if stream == 0 { Stream::Out } else { Stream::Err })),
-            Token::Memory(_) => {
+            Token::Input => {
                 self.streams.flush();
                 self.clients.hold(&self.poll, self.streams.is_full());
             }
-            Token::Publisher | Token::Release(_) | Token::Logger(_) | Token::Birth(_) => {}
+            Token::Publisher | Token::Memory(_) | Token::Release(_) | Token::Logger(_) | Token::Birth(_) => {}
         }
     }
 

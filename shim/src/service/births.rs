@@ -103,6 +103,8 @@ impl Service {
 
     fn attend(&mut self, bearing: Bearing) -> Answer<()> {
         let number = bearing.call.process;
+        // Somebody who had this number before.
+        self.early.remove(&bearing.birth.pid().cast_unsigned());
         let flags = EventFlags::IN | EventFlags::ET;
         let watched = self.poll.add(bearing.birth.channel(), Token::Birth(number), flags);
         self.alarm(PATIENCE, Alarm::Birth(number));

@@ -1,9 +1,11 @@
 //! Children end: calls of the runtime, and processes of containers, which fall to this process when the runtime has gone. The order in
 //! which others hear of it: no end before its beginning, and a container's first process last.
 
+use super::births::pid_file;
 use super::{Alarm, Service};
 use crate::call::{Call, Verb};
 use crate::process::{Exit, Origin, Phase};
+use crate::runtime;
 use crate::wire::task::WaitResponse;
 use crate::wire::{Answer, Code, Empty, Failure, Timestamp, events};
 use pintle::error::{Error, phrase};
@@ -288,6 +290,7 @@ impl Service {
 impl Service {
     /// Nothing was born that could end: whoever waits hears of it all the same.
     fn not_executed(&mut self, number: u32) {
+        self.find_unwanted(number);
         if let Some(process) = self.processes.get(&number).filter(|process| process.pid != 0) {
             // It runs, but nobody can be given its streams.
             if let Err(failure) = process.kill(9) {
@@ -302,6 +305,18 @@ impl Service {
         for origin in std::mem::take(&mut process.waiters) {
             self.answer(origin, Ok(waited(exit)));
         }
+    }
+
+    /// A runtime that was killed may have got as far as to write down whom it bore.
+    fn find_unwanted(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else { return };
+        let Some(task) = self.tasks.get(&process.task) else { return };
+        let file = pid_file(&task.bundle, &process.exec);
+        let Ok(pid) = runtime::read_pid(&file) else { return };
+        if !self.early.contains_key(&pid) {
+            process.pid = pid;
+        }
+        let _gone = std::fs::remove_file(file);
     }
 }
 
