@@ -22,4 +22,5 @@ pub mod runtime;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod unfinished;
 pub mod wire;

@@ -6,6 +6,7 @@ use crate::cli::Arguments;
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
 use crate::socket;
+use crate::unfinished::Note;
 use crate::wire::options::Options;
 use crate::wire::task::DeleteResponse;
 use crate::wire::{Any, Timestamp, bootstrap};
@@ -43,6 +44,8 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>> {
     let folder = bootstrap.socket_folder();
     let path = socket::path(&folder, &arguments.address, &arguments.namespace, &group);
     let address = socket::address(&path);
+    // Should this process be killed, the next one clears away; without it everything else goes on.
+    let _note = Note::of(&path).ok();
     if let Some(listener) = socket::listen(&path)? {
         let started = server(arguments, &bootstrap, listener, &address);
         if let Err(error) = started {
@@ -129,11 +132,13 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
         true => std::env::current_dir().context("getwd")?.with_file_name(&arguments.id),
         false => arguments.bundle.clone(),
     };
+    let sockets = sockets(arguments, &bundle);
+    let _notes: Vec<Note> = sockets.iter().filter_map(|path| Note::of(path).ok()).collect();
     let runtime = Runtime::of_bundle(&bundle, &arguments.namespace);
     let mut wrong = Vec::new();
     wrong.extend(runtime.delete_by_force(&arguments.id).err());
     wrong.extend(rootfs::unmount_all(&bundle.join("rootfs")).err());
-    sockets(arguments, &bundle).iter().for_each(|path| socket::remove_dead(path));
+    sockets.iter().for_each(|path| socket::remove_dead(path));
     for error in wrong {
         use std::io::Write as _;
         let _unheard = writeln!(std::io::stderr(), "{error}");
@@ -149,7 +154,8 @@ fn sockets(arguments: &Arguments, bundle: &Path) -> Vec<PathBuf> {
     let said = said.map(|address| socket::path_of(address.trim()).to_owned());
     let group = group(bundle, &arguments.id).unwrap_or_else(|_| arguments.id.clone());
     let usual = socket::path(Path::new(socket::FOLDER), &arguments.address, &arguments.namespace, &group);
-    said.into_iter().chain([usual]).collect()
+    let other = said.filter(|said| *said != usual);
+    other.into_iter().chain([usual]).collect()
 }
 
 /// What the runtime can do, as containerd asks it once.
