@@ -1,13 +1,14 @@
 //! A shim, started as containerd starts it, hears what nobody should say: it stays, keeps its descriptors, and then does what it is told.
 //! Who tells it is the client of containerd-shim-protos.
 
+use crate::frames;
 use crate::recording::{self, Kind, Record};
 use crate::rubbish::{Random, whole};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::context::{self, Context};
 use containerd_shim_protos::{Client, TaskClient, api, bootstrap_api, shim::oci};
-use pintle_shim::wire::frame::Request;
-use pintle_shim::wire::task::SERVICES;
+use pintle_shim::wire::frame::{Frame, Request};
+use pintle_shim::wire::task::{CreateRequest, SERVICES};
 use pintle_tests::{default_config, json, wait_for};
 use prost::Message as _;
 use std::fs;
@@ -92,19 +93,23 @@ impl Shim {
     /// So many frames that nobody should send, but for those that may not be sent.
     #[track_caller]
     fn hears(&self, count: usize, seed: u64, may: impl Fn(&Request) -> bool) {
-        let frames = recorded();
+        let recorded = recorded();
         let mut random = Random(seed);
         for round in 0..count / EACH {
-            let mut client = UnixStream::connect(&self.socket).expect("it listens");
-            client.set_write_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+            let mut stream = Vec::new();
             for _ in 0..EACH {
-                let [frame, other] = [random.one_of(&frames), random.one_of(&frames)];
-                let frame = random.spoiled(frame, other);
-                let request = Request::decode(frame.get(10..).unwrap_or_default()).unwrap_or_default();
-                if may(&request) && client.write_all(&frame).is_err() {
-                    break;
+                let [frame, other] = [random.one_of(&recorded), random.one_of(&recorded)];
+                let length = stream.len();
+                stream.extend(random.spoiled(frame, other));
+                // One whose length is wrong begins or ends in another.
+                let read = |frame: Frame| Request::decode(frame.body.as_slice()).unwrap_or_default();
+                if !frames(&stream).into_iter().map(read).all(|request| may(&request)) {
+                    stream.truncate(length);
                 }
             }
+            let mut client = UnixStream::connect(&self.socket).expect("it listens");
+            client.set_write_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+            client.write_all(&stream).expect("it reads");
             if round % 50 == 0 {
                 assert_eq!(self.asked_pid(), self.pid, "round {round}");
             }
@@ -250,9 +255,14 @@ fn rubbish_about_a_container_never_ends_its_shim() {
     if make_container(&shim).is_none() {
         return shim.ends();
     }
-    // The container is to live as long as the shim hears of it.
+    // The container is to live as long as the shim hears of it, and to stay the only one: its bundle is the shim's working directory.
     let kills = |request: &Request| is(request, &["Kill"]) && request.payload.contains(&9);
-    shim.hears(2_000, 0xc0ffee, |request| !kills(request) && !is(request, &["Shutdown", "Delete"]));
+    let creates = |request: &Request| {
+        let create = CreateRequest::decode(request.payload.as_slice()).unwrap_or_default();
+        is(request, &["Create"]) && !create.bundle.starts_with('/')
+    };
+    let ends = |request: &Request| is(request, &["Shutdown", "Delete"]);
+    shim.hears(2_000, 0xc0ffee, |request| !kills(request) && !creates(request) && !ends(request));
     remove_container(&shim.client);
     wait_for("as many descriptors as before", || shim.descriptors() <= before + 1);
     shim.ends();
