@@ -2,6 +2,7 @@
 
 use crate::call;
 use crate::place;
+use crate::record;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -142,6 +143,9 @@ pub fn environment(command: &mut Command) {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", place::programs().display());
     command.env_clear().env("PATH", path).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
     command.env("TMPDIR", place::scratch());
+    if let Some(file) = std::env::var_os(record::FILE) {
+        command.env(record::FILE, file).env(record::SHIM, place::Shim::under_test().program());
+    }
     // Makes std fork: glibc's posix_spawn leaves signal 32 ignored, which shims and containers would inherit.
     command.uid(0);
 }

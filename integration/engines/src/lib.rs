@@ -12,6 +12,7 @@ pub mod events;
 pub mod known;
 pub mod left;
 pub mod place;
+pub mod record;
 pub mod runner;
 pub mod task;
 pub mod wire;

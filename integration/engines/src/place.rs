@@ -1,5 +1,6 @@
 //! Where everything is: the checkout, the daemon's programs, the shim under test and its runtime, a scratch folder.
 
+use crate::record;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,13 +93,14 @@ pub fn scratch() -> PathBuf {
 pub fn programs() -> PathBuf {
     let dir = scratch().join("bin");
     let shim = Shim::under_test();
+    let program = given(record::PROGRAM).unwrap_or_else(|| shim.program());
     let links: &[(&str, PathBuf)] = match shim {
         Shim::Pintle => &[
-            ("containerd-shim-pintle-v1", shim.program()),
-            ("containerd-shim-runc-v2", shim.program()),
+            ("containerd-shim-pintle-v1", program.clone()),
+            ("containerd-shim-runc-v2", program),
             ("pintle", shim.runtime()),
         ],
-        Shim::Runc => &[("containerd-shim-runc-v2", shim.program()), ("runc", shim.runtime())],
+        Shim::Runc => &[("containerd-shim-runc-v2", program), ("runc", shim.runtime())],
     };
     if fs::create_dir(&dir).is_ok() {
         for (name, target) in links {

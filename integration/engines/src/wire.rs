@@ -101,6 +101,11 @@ impl Fields {
         Some(fields)
     }
 
+    /// The fields that are there.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+
     /// A number; zero if it is missing.
     pub fn number(&self, field: u32) -> u64 {
         match self.0.get(&field).and_then(|values| values.last()) {
