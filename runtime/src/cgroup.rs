@@ -145,8 +145,17 @@ impl Cgroup {
         &self.made
     }
 
+    /// Moves a process into it.
+    ///
+    /// # Errors
+    /// Those of cgroup.procs, cgroups(7).
+    pub fn add(&self, pid: i32) -> Result<()> {
+        let told = || format!("write {pid} to {}/cgroup.procs", self.path.display());
+        file::write(&self.dir, "cgroup.procs", &pid.to_string()).with_context(told)
+    }
+
     /// Refuses what a process must not be born into: a cgroup that is frozen, itself or from above. With
-    /// CLONE_VFORK the parent would sleep until somebody thaws it.
+    /// CLONE_VFORK the parent would sleep until somebody thaws it, and by turns nobody would be told why nothing happens.
     pub fn join_check(&self) -> Result<()> {
         if self.events()?.is_some_and(|events| events.frozen) {
             bail!("{}", FROZEN);

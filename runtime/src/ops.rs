@@ -76,11 +76,14 @@ pub trait Underway: std::fmt::Debug {
     /// Answers what it has asked for, and never sleeps. True: it is born.
     ///
     /// # Errors
-    /// Why it is not; then nothing is left of it but, when something else holds it, what `delete --force` removes.
+    /// Why it is not; then its processes are dead.
     fn turn(&mut self, endings: Endings<'_>) -> Result<bool>;
 
     /// Ends it for this reason, which the turn tells after its process is dead.
     fn give_up(&mut self, error: Error);
+
+    /// It failed, and something is left that `delete --force` removes: somebody else was in it.
+    fn is_left(&mut self) -> bool;
 
     /// What to wait for until the next turn, beside the end of its processes: input here.
     fn channel(&self) -> BorrowedFd<'_>;

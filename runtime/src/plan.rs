@@ -60,6 +60,8 @@ pub struct Options {
     pub cgroup_mount: PathBuf,
     /// Who makes the cgroup.
     pub driver: cgroup::Driver,
+    /// Who bears it must not sleep: it is put into its cgroup after its birth, and makes its namespaces itself.
+    pub by_turns: bool,
     /// Everything is prepared, nobody is told, and nothing is executed: no hooks, no terminal, no program.
     pub rehearsal: bool,
     /// The resctrl file system, if there is one and config.json asks for it.
@@ -257,8 +259,11 @@ impl<'a> Parts<'a> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
         affinity::Decided::of_container().run_on(&mut steps);
-        let placed_later = self.cgroup.unit.is_some();
-        let late = self.spaces.enter(&mut steps, self.given.linux, placed_later)?;
+        let placed_later = self.cgroup.unit.is_some() || options.by_turns;
+        // The kernel may take its time for these, and whoever clones would wait.
+        let apart = if options.by_turns { !namespaces::PID } else { namespaces::CGROUP };
+        let later = if placed_later { apart } else { 0 };
+        let late = self.spaces.enter(&mut steps, self.given.linux, later)?;
         self.build(&mut steps, &mut mount_maps)?;
         self.enter(&mut steps)?;
         let sync = self.sync();
@@ -273,7 +278,7 @@ impl<'a> Parts<'a> {
             initial_affinity: None,
             rlimits: self.process.rlimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
-            loopback: self.spaces.is_new(namespaces::NETWORK),
+            loopback: self.spaces.is_new(namespaces::NETWORK) && !options.by_turns,
             sync: Some(sync),
             mount_maps,
             terminal: self.process.terminal,
@@ -288,7 +293,7 @@ impl<'a> Parts<'a> {
             steps.push(&Step::Keyring { name: &steps::c_string(&format!("_ses.{}", options.id), "id")? });
         }
         if self.spaces.is_new(namespaces::NETWORK) {
-            steps.push(&Step::Loopback {});
+            steps.push(&Step::Loopback { lent: !options.by_turns });
         }
         rootfs::enter(steps, linux, &self.spaces, facts)?;
         self.mounts.mount(steps, mount_maps);

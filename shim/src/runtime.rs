@@ -96,8 +96,10 @@ impl Runtime {
         if self.options.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
-        // containerd's own: a container that spoke there would speak for containerd.
-        command.env_remove("NOTIFY_SOCKET");
+        // containerd's own: a container that spoke there would speak for containerd, and its sockets are not ours.
+        for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         command
     }

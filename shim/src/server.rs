@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long this process stays without a container and without a client.
 const LONELY: Duration = Duration::from_secs(10);
+/// How long it waits for its first container, whoever is there: a daemon that was started again may have found it, and have no use for it.
+const UNUSED: Duration = Duration::from_secs(60);
 /// How long nobody is let in when there are no descriptors left.
 const DEAF: Duration = Duration::from_millis(200);
 /// Where containerd reads what a shim has to say.
@@ -61,6 +63,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
         number: 0,
         asked_to_end: false,
         path: Some(path),
+        began: Instant::now(),
         alone_since: None,
         deaf_until: None,
     };
@@ -94,6 +97,7 @@ struct Server {
     asked_to_end: bool,
     /// Its socket, as long as it is found there.
     path: Option<PathBuf>,
+    began: Instant,
     /// Since when nobody was there.
     alone_since: Option<Instant>,
     /// Nobody is let in before this moment.
@@ -135,9 +139,10 @@ impl Server {
 
     /// Without a container and without a client there is nothing to do: the daemon that started this process died before it could come back.
     fn alone_until(&mut self) -> Option<Instant> {
+        let unused = self.service.is_new().then(|| self.began + UNUSED);
         if !self.peers.is_empty() || !self.service.is_empty() {
             self.alone_since = None;
-            return None;
+            return unused;
         }
         Some(*self.alone_since.get_or_insert_with(Instant::now) + LONELY)
     }

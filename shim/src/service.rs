@@ -1,5 +1,5 @@
 //! The task service: what an engine asks about containers, and what is done for it. A request is answered at once or, where the runtime has
-//! to be asked first, when its child has ended; a container's own requests then queue, and no container waits for another.
+//! to be asked first, when that is done; a container's own requests then queue, and no container waits for another.
 
 pub(crate) mod births;
 mod create;
@@ -128,6 +128,8 @@ pub struct Service {
     /// The last number that was given to something.
     number: u32,
     over: bool,
+    /// A container was asked for.
+    used: bool,
 }
 
 impl Service {
@@ -154,6 +156,7 @@ impl Service {
             unseen: false,
             number: 0,
             over: false,
+            used: false,
         }
     }
 
@@ -170,6 +173,11 @@ impl Service {
     /// There is no container.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+
+    /// There never was one.
+    pub fn is_new(&self) -> bool {
+        self.tasks.is_empty() && !self.used
     }
 
     /// All events were taken.

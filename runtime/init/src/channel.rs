@@ -17,9 +17,6 @@ use rustix::net::{
 /// The longest message: a failure with 512 bytes of words.
 pub const LONGEST: usize = 1024;
 
-/// The word that begins [`Message::Unborn`].
-pub const UNBORN: u16 = 11;
-
 /// What init says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -50,11 +47,6 @@ pub enum Message<'a> {
     Loopback,
     /// A path was opened; the descriptor comes along.
     Opened,
-    /// The image was not executed: said by what would have become init. Its parent goes on meanwhile.
-    Unborn {
-        /// What the kernel answered.
-        errno: i32,
-    },
     /// A step failed, and init leaves.
     Failed {
         /// Index of the step.
@@ -80,7 +72,6 @@ impl<'a> Field<'a> for Message<'a> {
             Self::Done => 7u16.put(sink),
             Self::Opened => 8u16.put(sink),
             Self::Loopback => 10u16.put(sink),
-            Self::Unborn { errno } => (UNBORN.put(sink), errno.put(sink)).0,
             Self::Failed { step, errno, operation, text } => {
                 9u16.put(sink);
                 step.put(sink);
@@ -102,7 +93,6 @@ impl<'a> Field<'a> for Message<'a> {
             7 => Self::Done,
             8 => Self::Opened,
             10 => Self::Loopback,
-            UNBORN => Self::Unborn { errno: i32::take(bytes)? },
             9 => Self::Failed {
                 step: u16::take(bytes)?,
                 errno: i32::take(bytes)?,
@@ -247,9 +237,13 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// The parent raises the loopback interface meanwhile: it is the slowest single thing of a birth.
-    pub(crate) fn lend_network(&self) -> Result {
+    /// The parent raises the loopback interface meanwhile, unless it must not wait: it is the slowest single thing of a birth.
+    pub(crate) fn loopback(&self, lent: bool) -> Result {
         let socket = pintle_sys::net::socket().map_err(Failure::at("socket"))?;
+        if !lent {
+            return pintle_sys::net::loopback_up(&socket)
+                .map_err(Failure::at("bring up the loopback interface"));
+        }
         send(self.channel, &Message::Loopback, Some(socket.as_fd())).map_err(Failure::at("sendmsg"))
     }
 

@@ -184,7 +184,7 @@ impl<'a> Init<'a> {
             Step::Fork { kinds } => self.fork(kinds),
             Step::Session {} => rustix::process::setsid().map(drop).map_err(Failure::at("setsid")),
             Step::Keyring { name } => process::keyring(name),
-            Step::Loopback {} => self.lend_network(),
+            Step::Loopback { lent } => self.loopback(lent),
             Step::Propagation { flags } => rootfs::propagation(flags),
             Step::Root { path, parent_private } => self.root(path, parent_private),
             Step::Filesystem { .. } => self.filesystem(step),

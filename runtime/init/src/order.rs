@@ -238,8 +238,8 @@ steps! {
     9 Session {}
     /// A session keyring of its own.
     10 Keyring { name: &'a CStr, }
-    /// Lends the parent a socket by which it brings the loopback interface up.
-    11 Loopback {}
+    /// Brings the loopback interface up, or lends the parent a socket by which it does.
+    11 Loopback { lent: bool, }
     /// Changes the propagation of the mount at `/` (flags of mount(2)).
     12 Propagation { flags: u32, }
     /// Binds the rootfs onto itself: from here on it is the tree that all targets are resolved in.

@@ -58,8 +58,7 @@ pub fn enter_unit(layout: &Layout, plan: &Plan, pid: i32, place: &mut Option<Pat
     let cgroup = Cgroup { dir, path, made: Vec::new() };
     if is_slice {
         check_state(&cgroup)?;
-        file::write(&cgroup.dir, "cgroup.procs", &pid.to_string())
-            .with_context(|| cgroup.told("cgroup.procs"))?;
+        cgroup.add(pid)?;
     }
     *place = Some(cgroup.path.clone());
     enable_controllers(layout, plan, &cgroup);

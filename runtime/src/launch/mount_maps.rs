@@ -22,8 +22,8 @@ fn one(maps: &IdMaps) -> Result<OwnedFd> {
     let mut steps = Steps::new();
     steps.push(&Step::AwaitMaps {});
     let birth = Birth { steps, namespaces: namespaces::USER, first_private: 3, ..Birth::default() };
-    let holder = spawn::init(&birth, &spawn::Descriptors::default(), None, spawn::Parent::Sleeps)
-        .context("user namespace of a mount")?;
+    let holder =
+        spawn::init(&birth, &spawn::Descriptors::default(), None).context("user namespace of a mount")?;
     let path = format!("/proc/{}/ns/user", holder.pid);
     let opened = ids::write(holder.pid, maps).and_then(|()| {
         openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(path)

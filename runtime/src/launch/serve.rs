@@ -1,7 +1,7 @@
 //! The exchange with init, from the clone until all is prepared (docs/birth.md). init says what it needs, in its own
 //! order; this answers. An end without a word is a death, and told as one. A caller that must not sleep goes on by turns.
 
-use super::spawn::{self, Child, Ending, Parent};
+use super::spawn::{self, Child, Ending};
 use super::{ids, image, sentence};
 use crate::bail;
 use crate::cgroup::Cgroup;
@@ -15,6 +15,16 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Signal, pidfd_send_signal};
+
+/// What the parent of a birth does while init works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// It sleeps.
+    Sleeps,
+    /// It goes on, and comes back by turns. init is born beside its cgroup, where nobody can hold it up before it has a memory and
+    /// descriptors of its own, and is moved then (docs/birth.md).
+    GoesOn,
+}
 
 /// Whose birth it is, and what is done at the points where init waits for more than an answer.
 pub trait Caller {
@@ -48,7 +58,7 @@ pub trait Caller {
         Ok(None)
     }
 
-    /// All stands: record it; returns the state for startContainer hooks.
+    /// All stands; returns the state for startContainer hooks.
     ///
     /// # Errors
     /// See [`Caller::born`].
@@ -75,7 +85,7 @@ pub struct Delivery<C> {
     caller: C,
     birth: Birth,
     child: Child,
-    /// The process before a second clone, until it has ended.
+    /// The process before a second clone, until it has ended: it is collected, too.
     first: Option<(i32, OwnedFd)>,
     stage: Stage,
     /// MSG_DONTWAIT for a caller that must not sleep.
@@ -107,8 +117,10 @@ impl<C: Caller> Delivery<C> {
 
     /// Ends the birth. It is over when its process is.
     pub fn give_up(&mut self, error: Error) {
-        // ESRCH means what was wanted.
-        let _gone = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        for pidfd in self.first.iter().map(|(_, pidfd)| pidfd).chain([&self.child.pidfd]) {
+            // ESRCH means what was wanted.
+            let _gone = pidfd_send_signal(pidfd, Signal::KILL);
+        }
         let of_program = error.kind() == Kind::Program;
         let error = if of_program { error } else { error.context(phrase::START_PROCESS) };
         self.stage = Stage::Over(Err(error));
@@ -117,7 +129,7 @@ impl<C: Caller> Delivery<C> {
     /// Answers what init has asked. True: it is done, and `child` is the process that became the program's.
     ///
     /// # Errors
-    /// What went wrong on either side, in runc's words; then nothing of the child is left.
+    /// What went wrong on either side, in runc's words; then its processes are dead.
     pub fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {
         match self.hear() {
             Ok(true) => {}
@@ -244,7 +256,6 @@ impl<C: Caller> Delivery<C> {
                 let error = sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
                 return Err(self.in_init(error));
             }
-            Message::Unborn { errno } => return Err(spawn::unborn(Errno::from_raw_os_error(errno))),
             Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
         }
         Ok(())
@@ -331,7 +342,11 @@ impl<C: Caller> Delivery<C> {
             }
         });
         let Some(source) = source else { bail!("init asked for the source of a step that has none") };
-        let opened = open_beside(self.child.pid, &source);
+        // Who must not sleep bears nobody with other ids than its own: what init can't open then, nobody here can.
+        let opened = match self.flags.contains(RecvFlags::DONTWAIT) {
+            true => Err(Error::new("nobody to open it")),
+            false => open_beside(self.child.pid, &source),
+        };
         match opened {
             Ok(fd) => self.go(Some(fd.as_fd())),
             Err(_) => self.go(None),
@@ -396,7 +411,7 @@ fn open_beside(pid: i32, path: &std::ffi::CStr) -> Result<OwnedFd> {
     let birth = Birth { steps, first_private: 3, ..Birth::default() };
     let descriptors =
         spawn::Descriptors { container_init: Some(pidfd.as_fd()), ..spawn::Descriptors::default() };
-    let helper = spawn::init(&birth, &descriptors, None, Parent::Sleeps)?;
+    let helper = spawn::init(&birth, &descriptors, None)?;
     let mut buffer = [0; LONGEST];
     let answer = receive(&helper.channel, &mut buffer).context("read from helper");
     spawn::end(&helper);

@@ -8,7 +8,6 @@ use crate::log;
 use crate::plan::Birth;
 use crate::plan::steps::Slot;
 use crate::spec::Hook;
-use pintle_init::channel::UNBORN;
 use pintle_sys::spawn::{Birth as Raw, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -64,8 +63,6 @@ impl Descriptors<'_> {
     }
 }
 
-pub use pintle_sys::spawn::Parent;
-
 /// A process that was started and not waited for.
 #[derive(Debug)]
 pub struct Child {
@@ -90,12 +87,7 @@ pub struct Ending {
 ///
 /// # Errors
 /// Those of clone3(2) in words; namespaces that the kernel does not give.
-pub fn init(
-    birth: &Birth,
-    descriptors: &Descriptors<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-    parent: Parent,
-) -> Result<Child> {
+pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
     let (channel, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context("socketpair")?;
@@ -116,26 +108,23 @@ pub fn init(
         namespaces: u64::from(birth.namespaces),
         cgroup,
         keep_capabilities: birth.keep_capabilities,
-        parent,
-        failure: (theirs.as_raw_fd(), UNBORN),
     };
     let (born, processors) = match &birth.initial_affinity {
         Some(processors) => affinity::while_on(processors, || spawn(&raw))?,
         None => (spawn(&raw), affinity::Shown::default()),
     };
-    let (pid, pidfd) = born.map_err(unborn)?;
+    let (pid, pidfd) = born.map_err(unborn).context("clone3")?;
     log::debug(format_args!("nsexec[{pid}]: affinity: {processors}"));
     log::debug(format_args!("child process in init(): {pid}"));
     Ok(Child { pid, pidfd, channel })
 }
 
-/// Why there is no init. It has two short arguments: that they are too many means that the cgroup has no page for them.
-pub fn unborn(errno: Errno) -> Error {
-    let error = match errno {
+/// init has two short arguments: that they are too many means that the cgroup has no page for them.
+fn unborn(errno: Errno) -> Error {
+    match errno {
         Errno::TOOBIG => Error::out_of_memory("no memory for init's arguments (memory limit too low?)"),
         other => other.into(),
-    };
-    error.context("clone3")
+    }
 }
 
 /// Keeps the numbers of the descriptors to be handed over, from 3 on, from being given to anything of the runtime's: those that the caller

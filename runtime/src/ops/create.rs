@@ -7,8 +7,8 @@ use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::{self, Host, Opened};
 use crate::launch::mount_maps;
-use crate::launch::serve::{Caller, Delivery, Endings};
-use crate::launch::spawn::{self, Child, Descriptors, Parent};
+use crate::launch::serve::{Caller, Delivery, Endings, Parent};
+use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Ends, Foreground};
 use crate::log;
 use crate::plan::cgroup::Write;
@@ -94,41 +94,49 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
     let decision = decide(context, options, purpose)?;
     let terminal = decision.plan.birth.terminal;
     check_terminal(terminal, options.console_socket.is_some(), purpose != Purpose::Foreground)?;
+    let mut birth = Birth::reserve(context, options, purpose, Parent::Sleeps, decision)?;
     let (console, pidfd_socket) = (options.console_socket.as_deref(), options.pidfd_socket.as_deref());
-    let ends = Ends::new(console, pidfd_socket, purpose == Purpose::Foreground, terminal)?;
-    let birth = Birth::reserve(context, options, purpose, Parent::Sleeps, decision)?;
+    let ends = birth
+        .prepare()
+        .and_then(|()| Ends::new(console, pidfd_socket, purpose == Purpose::Foreground, terminal))
+        .map_err(|error| birth.take_back(error))?;
     let mut delivery = birth.bear(ends.descriptors())?;
     if let Err(error) = delivery.complete() {
         ends.last_words();
         return Err(delivery.caller().take_back(error));
     }
     let (child, mut birth) = delivery.into_parts();
-    birth.finish(&child)?;
+    if let Err(error) = birth.record(&child) {
+        spawn::end(&child);
+        return Err(birth.take_back(error));
+    }
     Ok(Born { container: birth.container, child, foreground: ends.foreground, readiness: birth.readiness })
 }
 
 /// Begins to create the container `options.id` for a caller that must not wait, and goes on by turns. None where others than init would have
-/// to be waited for: hooks, systemd, the maps of a user namespace; then nothing was done.
+/// to be waited for: hooks, systemd, a user namespace; then nothing was done.
 ///
 /// # Errors
 /// As for [`create`].
 pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Newborn>> {
     state::check_id(&options.id)?;
-    let decision = decide(context, options, Purpose::Create)?;
+    let decision = decide_with(context, options, Purpose::Create, |told| told.by_turns = true)?;
     if waits(&decision.plan) {
         return Ok(None);
     }
     check_terminal(decision.plan.birth.terminal, streams.console.is_some(), true)?;
-    let birth = Birth::reserve(context, options, Purpose::Create, Parent::GoesOn, decision)?;
+    let mut birth = Birth::reserve(context, options, Purpose::Create, Parent::GoesOn, decision)?;
+    birth.prepare().map_err(|error| birth.take_back(error))?;
     birth.bear(streams.descriptors()).map(|delivery| Some(Newborn(delivery)))
 }
 
 /// Whether this birth, or taking it back, would keep its caller waiting for others than init.
 fn waits(plan: &Plan) -> bool {
     let hooks = &plan.hooks;
-    let calls = hooks.prestart.len() + hooks.create_runtime.len() + plan.saved.poststop.len();
-    let maps = plan.birth.id_maps.is_some() || !plan.birth.mount_maps.is_empty();
-    calls > 0 || maps || plan.cgroup.unit.is_some() || plan.saved.rdt.is_some() || plan.saved.chroot
+    let own = [&hooks.prestart, &hooks.create_runtime, &plan.saved.poststart, &plan.saved.poststop];
+    let users = plan.saved.namespaces & namespaces::USER != 0 || !plan.birth.mount_maps.is_empty();
+    let others = plan.cgroup.unit.is_some() || plan.saved.rdt.is_some();
+    own.iter().any(|hooks| !hooks.is_empty()) || users || others || plan.saved.chroot
 }
 
 /// A container on its way.
@@ -143,7 +151,18 @@ impl Underway for Newborn {
             Err(error) => return Err(self.0.caller().take_back(error)),
         }
         let (child, birth) = self.0.parts();
-        birth.finish(child).map(|()| true)
+        match birth.record(child) {
+            Ok(()) => Ok(true),
+            // Told when its process is dead.
+            Err(error) => {
+                self.0.give_up(error);
+                self.turn(endings)
+            }
+        }
+    }
+
+    fn is_left(&mut self) -> bool {
+        self.0.caller().left
     }
 
     fn give_up(&mut self, error: Error) {
@@ -228,6 +247,7 @@ fn plan_options(context: &Context, options: &Options, purpose: Purpose, layout: 
         cgroup_mount: layout.mount.clone(),
         driver: context.driver,
         rehearsal: false,
+        by_turns: false,
         resctrl: None,
     }
 }
@@ -260,6 +280,8 @@ struct Birth {
     started: bool,
     resctrl: Option<resctrl::Made>,
     readiness: Option<UnixDatagram>,
+    /// It failed, and not everything could be taken back at once.
+    left: bool,
 }
 
 impl Birth {
@@ -305,10 +327,11 @@ impl Birth {
             started: false,
             resctrl: None,
             readiness: None,
+            left: false,
         })
     }
 
-    /// Makes what the container stands on, and starts init with `given`.
+    /// Starts init with `given`.
     fn bear(mut self, given: Descriptors<'_>) -> Result<Delivery<Self>> {
         let child = match self.start_init(given) {
             Ok(child) => child,
@@ -318,7 +341,8 @@ impl Birth {
         Ok(Delivery::begin(child, birth, self, parent))
     }
 
-    fn start_init(&mut self, given: Descriptors<'_>) -> Result<Child> {
+    /// Makes what the container stands on.
+    fn prepare(&mut self) -> Result<()> {
         self.container.save()?;
         self.container.save_filter()?;
         log::phase("state");
@@ -339,6 +363,10 @@ impl Birth {
             self.container.state.saved.rdt = None;
         })?;
         log::phase("cgroup");
+        Ok(())
+    }
+
+    fn start_init(&self, given: Descriptors<'_>) -> Result<Child> {
         let fifo = self.fifo()?;
         let descriptors = Descriptors {
             opened: Some(&self.opened),
@@ -346,9 +374,8 @@ impl Birth {
             fifo: fifo.as_ref().map(AsFd::as_fd),
             ..given
         };
-        let cgroup = self.cgroup.as_ref().map(Cgroup::fd);
-        let child = spawn::init(&self.plan.birth, &descriptors, cgroup, self.parent)
-            .context(phrase::START_PROCESS)?;
+        let cgroup = self.cgroup.as_ref().filter(|_| !self.plan.birth.placed_later).map(Cgroup::fd);
+        let child = spawn::init(&self.plan.birth, &descriptors, cgroup).context(phrase::START_PROCESS)?;
         log::phase("clone");
         Ok(child)
     }
@@ -387,16 +414,9 @@ impl Birth {
     }
 
     /// The container stands: only now does it count.
-    fn finish(&mut self, child: &Child) -> Result<()> {
+    fn record(&mut self, child: &Child) -> Result<()> {
         log::phase("program");
         log::debug("init: closing the pipe to signal completion");
-        self.record(child).map_err(|error| {
-            spawn::end(child);
-            self.take_back(error)
-        })
-    }
-
-    fn record(&mut self, child: &Child) -> Result<()> {
         self.container.state.creating = false;
         self.container.save()?;
         log::phase("record");
@@ -417,7 +437,7 @@ impl Birth {
         }
         let destroyed = match self.parent {
             Parent::Sleeps => delete::destroy(&self.context, &self.container),
-            Parent::GoesOn => delete::destroy_at_once(&self.container).map(drop),
+            Parent::GoesOn => delete::destroy_at_once(&self.container).map(|done| self.left = !done),
         };
         let error = match destroyed.and(self.resctrl.as_ref().map_or(Ok(()), resctrl::take_back)) {
             Ok(()) => error,
@@ -464,7 +484,8 @@ impl Caller for Birth {
 
     fn place(&mut self, pid: i32) -> Result<()> {
         let (Some(manager), Some(unit)) = (&mut self.manager, &self.plan.cgroup.unit) else {
-            return Ok(());
+            let added = self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(pid));
+            return added.context(phrase::APPLY_CGROUP);
         };
         // A refusal leaves no unit of ours.
         manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;

@@ -7,8 +7,8 @@ use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::Host;
-use crate::launch::serve::{Caller, Delivery, Endings};
-use crate::launch::spawn::{self, Child, Descriptors, Parent};
+use crate::launch::serve::{Caller, Delivery, Endings, Parent};
+use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Ends};
 use crate::plan;
 use crate::resctrl;
@@ -26,6 +26,12 @@ pub enum Process {
     Text(Vec<u8>),
     /// The container's own process with these changes.
     Like(Box<Changes>),
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::Like(Box::default())
+    }
 }
 
 /// What `exec` without `--process` changes of the container's own process.
@@ -54,7 +60,7 @@ pub struct Changes {
 }
 
 /// What `exec` is told on the command line. Paths are absolute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The container's id.
     pub id: String,
@@ -80,36 +86,18 @@ pub struct Options {
     pub no_subreaper: bool,
 }
 
-impl Options {
-    /// The `process` as the runtime specification has it, into container `id`, with streams of its own.
-    pub fn detached(id: &str, process: Vec<u8>) -> Self {
-        Self {
-            id: id.to_owned(),
-            process: Process::Text(process),
-            console_socket: None,
-            pidfd_socket: None,
-            detach: true,
-            pid_file: None,
-            preserve_fds: 0,
-            listen_fds: 0,
-            cgroups: Vec::new(),
-            ignore_paused: false,
-            no_subreaper: false,
-        }
-    }
-}
-
 /// Starts a process in a container; returns the exit status to leave with.
 ///
 /// # Errors
 /// A container that is stopped or paused, a process that can't be started.
 pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     let _held = spawn::occupy(options.listen_fds, options.preserve_fds)?;
-    let (mut addition, birth) = Addition::prepare(context, options)?;
+    let (mut addition, birth) = Addition::prepare(context, options, Parent::Sleeps)?;
+    addition.connect(context)?;
     check_terminal(birth.terminal, options.console_socket.is_some(), options.detach)?;
     let (console, pidfd_socket) = (options.console_socket.as_deref(), options.pidfd_socket.as_deref());
     let ends = Ends::new(console, pidfd_socket, !options.detach, birth.terminal)?;
-    let child = addition.bear(&birth, ends.descriptors(), Parent::Sleeps)?;
+    let child = addition.start_init(&birth, ends.descriptors())?;
     let mut delivery = Delivery::begin(child, birth, addition, Parent::Sleeps);
     if let Err(error) = delivery.complete() {
         ends.last_words();
@@ -126,18 +114,18 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
     }
 }
 
-/// Begins to start a process for a caller that must not wait, and goes on by turns. None where others than init would have to be waited for:
-/// a user's systemd.
+/// Begins to start a process for a caller that must not wait, and goes on by turns. None where others than init would have to be waited for, a
+/// user's systemd, or where the caller would have to move to another processor.
 ///
 /// # Errors
 /// As for [`exec`].
 pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Added>> {
-    let (mut addition, birth) = Addition::prepare(context, options)?;
-    if addition.porter.is_some() {
+    let (addition, birth) = Addition::prepare(context, options, Parent::GoesOn)?;
+    if addition.below.is_some() || birth.initial_affinity.is_some() {
         return Ok(None);
     }
     check_terminal(birth.terminal, streams.console.is_some(), true)?;
-    let child = addition.bear(&birth, streams.descriptors(), Parent::GoesOn)?;
+    let child = addition.start_init(&birth, streams.descriptors())?;
     Ok(Some(Added(Delivery::begin(child, birth, addition, Parent::GoesOn))))
 }
 
@@ -148,6 +136,10 @@ pub struct Added(Delivery<Addition>);
 impl Underway for Added {
     fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {
         self.0.turn(endings)
+    }
+
+    fn is_left(&mut self) -> bool {
+        false
     }
 
     fn give_up(&mut self, error: Error) {
@@ -169,13 +161,15 @@ struct Addition {
     container: Container,
     init: OwnedFd,
     cgroup: Option<Cgroup>,
-    /// Who has to put the process into the cgroup, and where below the unit.
-    porter: Option<(Manager, String)>,
+    /// Only systemd can put the process into the cgroup: where that is below the unit.
+    below: Option<String>,
+    /// The connection to it.
+    porter: Option<Manager>,
 }
 
 impl Addition {
     /// Looks at the container, and decides about the process.
-    fn prepare(context: &Context, options: &Options) -> Result<(Self, plan::Birth)> {
+    fn prepare(context: &Context, options: &Options, parent: Parent) -> Result<(Self, plan::Birth)> {
         let mut container = Container::load(context, &options.id)?;
         match container.status()? {
             Status::Stopped | Status::Creating => bail!("{}", phrase::EXEC_STOPPED),
@@ -185,30 +179,36 @@ impl Addition {
         let Some(init) = container.init()? else { bail!("{}", phrase::EXEC_STOPPED) };
         container.load_filter()?;
         let process = process(&container, &options.process)?;
-        let below = below(&options.cgroups)?;
-        let cgroup = place(&container, below, options.ignore_paused)
+        let wanted = below(&options.cgroups)?;
+        let cgroup = place(&container, wanted, options.ignore_paused)
             .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?;
-        let porter = match &cgroup {
-            Some(cgroup) => porter(context, &container, cgroup)?,
-            None => None,
-        };
+        let below = cgroup.as_ref().map_or(Ok(None), |cgroup| below_unit(&container, cgroup))?;
         let mut warnings = Vec::new();
-        let birth = plan(context, &container, &process, options, porter.is_some(), &mut warnings)?;
+        let later = below.is_some() || parent == Parent::GoesOn;
+        let birth = plan(context, &container, &process, options, later, &mut warnings)?;
         warnings.iter().for_each(crate::log::warn);
-        Ok((Self { container, init, cgroup, porter }, birth))
+        Ok((Self { container, init, cgroup, below, porter: None }, birth))
+    }
+
+    /// To whom the cgroup belongs, where that is not the caller.
+    fn connect(&mut self, context: &Context) -> Result<()> {
+        if let (Some(unit), true) = (&self.container.state.unit, self.below.is_some()) {
+            self.porter = Some(Manager::connect(&context.systemd(unit.user)?, &unit.name)?);
+        }
+        Ok(())
     }
 
     /// Starts init with `given`.
-    fn bear(&mut self, birth: &plan::Birth, given: Descriptors<'_>, parent: Parent) -> Result<Child> {
+    fn start_init(&self, birth: &plan::Birth, given: Descriptors<'_>) -> Result<Child> {
         let time = time_namespace(&self.container)?;
         let descriptors = Descriptors {
             container_init: Some(self.init.as_fd()),
             container_time: time.as_ref().map(AsFd::as_fd),
             ..given
         };
-        let entered = self.cgroup.as_ref().filter(|_| self.porter.is_none());
-        let child = spawn::init(birth, &descriptors, entered.map(Cgroup::fd), parent)
-            .map_err(|error| unborn(error, entered))?;
+        let entered = self.cgroup.as_ref().filter(|_| !birth.placed_later);
+        let child = spawn::init(birth, &descriptors, entered.map(Cgroup::fd))
+            .map_err(|error| unborn(error, entered).context(phrase::START_PROCESS))?;
         crate::log::debug("setns_init: about to exec");
         Ok(child)
     }
@@ -220,7 +220,11 @@ impl Caller for Addition {
     }
 
     fn place(&mut self, pid: i32) -> Result<()> {
-        self.porter.as_mut().map_or(Ok(()), |(manager, below)| manager.attach(below, pid))
+        match (&mut self.porter, &self.below, &self.cgroup) {
+            (Some(manager), Some(below), _) => manager.attach(below, pid),
+            (_, _, Some(cgroup)) => cgroup.add(pid).map_err(|error| unborn(error, Some(cgroup))),
+            _ => Ok(()),
+        }
     }
 
     fn cgroup(&self) -> Option<&Cgroup> {
@@ -238,14 +242,13 @@ impl Caller for Addition {
 
 /// An ordinary user may move processes only within his own systemd's cgroup. From elsewhere, such as a login's session,
 /// systemd has to; it wants to know the unit and the path below.
-fn porter(context: &Context, container: &Container, cgroup: &Cgroup) -> Result<Option<(Manager, String)>> {
+fn below_unit(container: &Container, cgroup: &Cgroup) -> Result<Option<String>> {
     let (Some(unit), Some(top)) = (&container.state.unit, &container.state.cgroup) else { return Ok(None) };
     if !unit.user || plan::cgroup::systemd::share_manager(cgroup::own()?.as_ref(), cgroup.path()) {
         return Ok(None);
     }
     let below = cgroup.path().strip_prefix(top).unwrap_or("".as_ref());
-    let manager = Manager::connect(&context.systemd(unit.user)?, &unit.name)?;
-    Ok(Some((manager, format!("/{}", below.display()))))
+    Ok(Some(format!("/{}", below.display())))
 }
 
 /// Where init's children would be: its program, too, once it is executed.
@@ -426,15 +429,14 @@ fn inner(typed: &str) -> Option<PathBuf> {
 
 /// Why a process could not be born where it was to be, in runc's words.
 fn unborn(error: Error, cgroup: Option<&Cgroup>) -> Error {
-    let error = match cgroup {
+    match cgroup {
         Some(cgroup) if cgroup.is_parent() => error.context(format_args!(
             "error adding pid of the new process to cgroups: {} hands controllers to the cgroups below it, and only in \
              those processes can live (--cgroup)",
             cgroup.path().display()
         )),
         _ => error,
-    };
-    error.context(phrase::START_PROCESS)
+    }
 }
 
 #[cfg(test)]

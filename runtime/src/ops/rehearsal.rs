@@ -7,8 +7,8 @@ use crate::bail;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Kind, Result};
 use crate::launch::mount_maps;
-use crate::launch::serve::{Caller, Delivery};
-use crate::launch::spawn::{self, Descriptors, Parent};
+use crate::launch::serve::{Caller, Delivery, Parent};
+use crate::launch::spawn::{self, Descriptors};
 use crate::plan::cgroup::{Limits, Missing, Turn, Write};
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ fn born(decision: &mut Decision, cgroup: &Cgroup) -> Result<u64> {
         mount_maps: mount_maps::open(&birth.mount_maps)?,
         ..Descriptors::default()
     };
-    let child = spawn::init(&birth, &descriptors, Some(cgroup.fd()), Parent::Sleeps)?;
+    let child = spawn::init(&birth, &descriptors, Some(cgroup.fd()))?;
     let mut delivery = Delivery::begin(child, birth, Trial(cgroup), Parent::Sleeps);
     delivery.complete()?;
     spawn::end(delivery.child());

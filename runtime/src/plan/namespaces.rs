@@ -215,10 +215,10 @@ impl Decided {
     }
 
     /// The steps into the namespaces, and what clone3 makes. A process that is put into its cgroup later waits for that
-    /// before anything that would count for its limits, and shows itself that cgroup as the root.
-    pub fn enter(&self, steps: &mut Steps, linux: &Linux, placed_later: bool) -> Result<Late> {
-        let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
-        let by_clone = if placed_later { by_clone & !CGROUP } else { by_clone };
+    /// before anything that would count for its limits, and makes those of `later` then: its cgroup's at least, to see that as the root.
+    pub fn enter(&self, steps: &mut Steps, linux: &Linux, later: u32) -> Result<Late> {
+        let placed_later = later != 0;
+        let by_clone = if self.by_init() { 0 } else { self.new & !TIME & !later };
         // Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
         let born_into_time = self.is_new(TIME) && !self.time_by_exec;
         let by_clone = if born_into_time { by_clone & !PID } else { by_clone };

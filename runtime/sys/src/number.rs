@@ -2,7 +2,6 @@
 //! the clone in `spawn.rs`; the numbers from 424 up are the same on every architecture.
 
 pub(crate) const CLONE: usize = 56;
-pub(crate) const WRITE: usize = 1;
 pub(crate) const GETCWD: usize = 79;
 pub(crate) const SETGROUPS: usize = 116;
 pub(crate) const EXECVE: usize = 59;

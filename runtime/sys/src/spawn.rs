@@ -1,14 +1,13 @@
-//! The birth of init: clone3(2), then execveat(2) of a sealed image.
+//! The birth of init: clone3(2) in the manner of vfork, then execveat(2) of a sealed image.
 //!
-//! Between the two the child runs in its parent's memory while the parent sleeps, in the manner of vfork, or in a copy of it while the
-//! parent goes on ([`Parent`]). That stretch ([`child`]) touches registers, a small stack, the arguments it was given and the kernel; nothing
-//! else: no allocation, no libc, no panic. In the manner of vfork a birth is as cheap from a large process as from a small one.
+//! Between the two the child runs in its parent's memory while the parent sleeps. That stretch ([`child`]) touches
+//! registers, its own small stack, the arguments it was given and the kernel; nothing else: no allocation, no libc,
+//! no panic. It is what makes a birth as cheap from a large process as from a small one.
 
-use crate::number::{CAPGET, CAPSET, CLONE3, DUP3, EXECVEAT, EXIT, FCNTL, PRCTL, WRITE};
+use crate::number::{CAPGET, CAPSET, CLONE3, DUP3, EXECVEAT, EXIT, FCNTL, PRCTL};
 use crate::raw::syscall;
 use core::arch::asm;
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
@@ -58,21 +57,6 @@ pub struct Birth<'a> {
     /// Keep all capabilities over the execve. Needed in a new user namespace, whose maps are not written yet: there
     /// the program would lose them all. init clears the inheritable and ambient sets first thing.
     pub keep_capabilities: bool,
-    /// What the caller does meanwhile.
-    pub parent: Parent,
-    /// Where a child that can't execute the image writes this word and its errno (four bytes), for a parent that goes on.
-    pub failure: (RawFd, u16),
-}
-
-/// What the caller does until the child executes the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parent {
-    /// It sleeps and lends its memory: vfork(2).
-    Sleeps,
-    /// It goes on, and the child has a copy of its memory: fork(2). Sharing it without sleeping would be cheaper, and deadly: when a cgroup
-    /// is short of memory the kernel kills whoever shares memory with its victim, wherever that one is. And a cgroup that is frozen keeps
-    /// its children from the execve for as long as it is.
-    GoesOn,
 }
 
 /// At most this many arguments.
@@ -86,19 +70,18 @@ struct Errand<'a> {
     inherit: &'a [RawFd],
     stdio: [RawFd; 3],
     keep_capabilities: bool,
-    failure: (RawFd, u16),
-    /// The errno of a failure, for a parent that sleeps to read after the child is gone.
+    /// The errno of a failure, for the parent to read after the child is gone.
     errno: i32,
 }
 
 #[repr(C, align(16))]
 struct Stack([u8; STACK_SIZE]);
 
-/// Starts the image; returns its process id and pidfd. A parent that sleeps returns when it runs.
+/// Starts the image; returns when it runs, with its process id and pidfd.
 ///
 /// # Errors
-/// Those of clone3(2); E2BIG for too many arguments. For a parent that sleeps those of capset(2) and execveat(2), too. After an error there
-/// is no child, except a zombie that waitid(P_PIDFD) or exit collects.
+/// Those of clone3(2), capset(2) and execveat(2); E2BIG for too many arguments. After an error there is no child,
+/// except a zombie that waitid(P_PIDFD) or exit collects.
 pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
     let mut errand = Errand {
         image: birth.image.as_raw_fd(),
@@ -106,7 +89,6 @@ pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
         inherit: birth.inherit,
         stdio: birth.stdio,
         keep_capabilities: birth.keep_capabilities,
-        failure: birth.failure,
         errno: 0,
     };
     if birth.arguments.len() > MAX_ARGUMENTS {
@@ -115,27 +97,25 @@ pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
     for (slot, argument) in errand.arguments.iter_mut().zip(birth.arguments) {
         *slot = argument.as_ptr().cast();
     }
-    let mut stack = MaybeUninit::<Stack>::uninit();
+    let mut stack = Stack([0; STACK_SIZE]);
     let mut pidfd: i32 = -1;
-    let mut arguments = CloneArgs {
-        flags: CLONE_PIDFD | CLONE_CLEAR_SIGHAND | birth.namespaces,
+    let mut flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | birth.namespaces;
+    if birth.cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    let arguments = CloneArgs {
+        flags,
         pidfd: &raw mut pidfd as u64,
         exit_signal: SIGCHLD,
+        stack: &raw mut stack as u64,
+        stack_size: STACK_SIZE as u64,
         cgroup: birth.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
-    if birth.cgroup.is_some() {
-        arguments.flags |= CLONE_INTO_CGROUP;
-    }
-    if birth.parent == Parent::Sleeps {
-        arguments.flags |= CLONE_VM | CLONE_VFORK;
-        arguments.stack = stack.as_mut_ptr() as u64;
-        arguments.stack_size = STACK_SIZE as u64;
-    }
     let pid = clone(&arguments, &raw mut errand)?;
     let pidfd = crate::fd::adopt(pidfd);
-    // SAFETY: the child has left this memory (vfork ends with execve or exit) or has its own, so this is the only access;
-    // volatile, because the compiler saw nobody write.
+    // SAFETY: the child has left this memory (vfork ends with execve or exit), so this is the only access; volatile,
+    // because the compiler saw nobody write.
     let errno = unsafe { (&raw const errand.errno).read_volatile() };
     if errno != 0 {
         rustix::process::waitid(
@@ -147,13 +127,13 @@ pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
     Ok((pid, pidfd))
 }
 
-/// clone3(2) whose child calls [`child`] on the stack in `arguments`, or on its copy of the caller's.
+/// clone3(2) whose child calls [`child`] on the stack in `arguments`.
 fn clone(arguments: &CloneArgs, errand: *mut Errand<'_>) -> Result<i32, Errno> {
     let result: isize;
     // SAFETY: the parent's side sees an ordinary system call: rax, rcx and r11 change. The child's side never comes
-    // out of the block: on its own stack (aligned to 16, so the call leaves the alignment that functions expect; the
-    // compiler aligns the caller's likewise before this block) it calls `child`, which does not return. `errand` outlives
-    // it: either CLONE_VFORK keeps the parent in this call until the child has left this memory, or the child has a copy.
+    // out of the block: on its own stack (aligned to 16, so the call leaves the alignment that functions expect) it
+    // calls `child`, which does not return; `errand` outlives it, because CLONE_VFORK keeps the parent in this call
+    // until the child has left this memory.
     unsafe {
         asm!(
             "syscall",
@@ -176,18 +156,12 @@ fn clone(arguments: &CloneArgs, errand: *mut Errand<'_>) -> Result<i32, Errno> {
     if result < 0 { Err(Errno::from_raw_os_error(-result as i32)) } else { Ok(result as i32) }
 }
 
-/// The child's few lines in its parent's memory, or in a copy of it.
+/// The child's few lines in its parent's memory.
 extern "C" fn child(errand: *mut Errand<'_>) -> ! {
-    // SAFETY: the parent made `errand`; it sleeps and touches it again only when this process has left its memory, or this
-    // is a copy.
+    // SAFETY: the parent made `errand`, sleeps, and touches it again only when this process has left its memory.
     let errand = unsafe { &mut *errand };
     let errno = prepare(errand).and_then(|()| execute(errand)).err().unwrap_or(Errno::INVAL);
     errand.errno = errno.raw_os_error();
-    let ([w0, w1], [e0, e1, e2, e3]) = (errand.failure.1.to_le_bytes(), errand.errno.to_le_bytes());
-    let words = [w0, w1, e0, e1, e2, e3];
-    // SAFETY: write(2) reads as many bytes as there are. Nothing could be done about its failure: the end is told, too.
-    let _unheard =
-        unsafe { syscall(WRITE, [errand.failure.0 as usize, words.as_ptr() as usize, words.len(), 0, 0, 0]) };
     loop {
         // SAFETY: exit(2) ends this process and touches no memory.
         let _never = unsafe { syscall(EXIT, [127, 0, 0, 0, 0, 0]) };

@@ -12,8 +12,8 @@ use crate::wire::{Answer, Empty, Failure};
 use pintle::error::{Context as _, Error, Result, phrase};
 use pintle::log;
 use pintle::ops::{Streams, Underway, create, exec};
-use pintle::state::Container;
-use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,6 @@ impl Service {
             call.console = Some(Console::at(path)?);
         }
         command.arg(&self.process(call.process)?.task);
-        // Nothing else is on them, runtime.rs.
         let [stdin, stdout, stderr] = theirs.map(|end| end.map_or_else(Stdio::null, Stdio::from));
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         self.call(command, call)
@@ -90,7 +89,9 @@ impl Service {
                     .map(|begun| begun.map(|birth| Box::new(birth) as _))
             }
             _ => {
-                let options = exec::Options::detached(&task.id, process.spec.clone());
+                let process = exec::Process::Text(process.spec.clone());
+                let options =
+                    exec::Options { id: task.id.clone(), process, detach: true, ..exec::Options::default() };
                 exec::begin(&library, &options, streams).map(|begun| begun.map(|birth| Box::new(birth) as _))
             }
         };
@@ -103,8 +104,6 @@ impl Service {
 
     fn attend(&mut self, bearing: Bearing) -> Answer<()> {
         let number = bearing.call.process;
-        // Somebody who had this number before.
-        self.early.remove(&bearing.birth.pid().cast_unsigned());
         let flags = EventFlags::IN | EventFlags::ET;
         let watched = self.poll.add(bearing.birth.channel(), Token::Birth(number), flags);
         self.alarm(PATIENCE, Alarm::Birth(number));
@@ -151,8 +150,11 @@ impl Service {
     pub fn birth(&mut self, number: u32) {
         let Some(bearing) = self.births.get_mut(&number) else { return };
         let early = &mut self.early;
-        let turned =
-            bearing.birth.turn(&mut |pid, _| Ok(early.remove(&pid.cast_unsigned()).map(Ended::ending)));
+        let turned = bearing.birth.turn(&mut |pid, pidfd| {
+            // Somebody else may have had the number before.
+            let ended = has_ended(pidfd).then(|| early.remove(&pid.cast_unsigned())).flatten();
+            Ok(ended.map(Ended::ending))
+        });
         let born = match turned {
             Ok(false) => return,
             Ok(true) => Ok(bearing.birth.pid().cast_unsigned()),
@@ -164,9 +166,16 @@ impl Service {
 
     fn delivered(&mut self, number: u32, born: Answer<u32>) {
         self.disarm(Alarm::Birth(number));
-        if let Some(Bearing { call, .. }) = self.births.remove(&number) {
-            self.returned(call, born.map(Some));
+        let Some(Bearing { call, mut birth }) = self.births.remove(&number) else { return };
+        // One that is not even dead has left everything.
+        let left = born.is_err() && (call.timed_out || birth.is_left());
+        // With it goes the container's lock.
+        drop(birth);
+        if let (true, Verb::Create, Some(process)) = (left, call.verb, self.processes.get(&number)) {
+            let id = process.task.clone();
+            self.remove_created(&id);
         }
+        self.returned(call, born.map(Some));
     }
 
     /// Looks after every birth that may have lost a process.
@@ -194,12 +203,6 @@ impl Service {
         }
     }
 
-    /// Whether something of a container that could not be created is still there, for a child to take away.
-    pub(super) fn is_left(&self, id: &str) -> bool {
-        let library = self.tasks.get(id).and_then(|task| task.runtime.library());
-        library.is_some_and(|library| Container::load(&library, id).is_ok())
-    }
-
     /// Whoever asked for a birth that could not begin, or be answered, is told why.
     pub(super) fn unborn(&mut self, call: &Call, failure: Failure) {
         match self.processes.get(&call.process).map(|process| process.task.clone()) {
@@ -209,9 +212,14 @@ impl Service {
     }
 }
 
-/// Where the runtime as a child leaves the id of a process that was added.
+/// Where the runtime as a child leaves the id of a process that was added. Not `init.pid`, whatever the process is called.
 pub(super) fn pid_file(bundle: &Path, exec: &str) -> PathBuf {
-    bundle.join(format!("{exec}.pid"))
+    bundle.join(format!(".{exec}.exec.pid"))
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// In the words of the runtime's command line, and of containerd's own shim before them.

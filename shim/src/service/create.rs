@@ -1,4 +1,4 @@
-//! A container is made: its root file system mounted, its streams laid, the runtime called.
+//! A container is made: its root file system mounted, its streams laid, its first process born.
 
 use super::{Service, Task};
 use crate::call::{Call, Verb};
@@ -30,7 +30,12 @@ impl Service {
             let words = "restore from a checkpoint is not there yet";
             return Err(Failure::new(Code::Unimplemented, words));
         }
+        self.used = true;
         let bundle = PathBuf::from(&request.bundle);
+        if !bundle.is_absolute() {
+            let words = format!("bundle {:?}: no absolute path", request.bundle);
+            return Err(Failure::new(Code::InvalidArgument, words));
+        }
         let runtime = Runtime::new(runtime::options(request.options.as_ref())?, &bundle, &self.namespace);
         runtime.keep(&bundle)?;
         let own_pids = has_own_pids(&bundle);

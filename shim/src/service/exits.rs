@@ -264,13 +264,17 @@ impl Service {
     pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
             Verb::Create => {
-                if call.timed_out || self.is_left(id) {
+                // A birth in this process has been seen to.
+                if call.timed_out && call.number != 0 {
                     self.remove_created(id);
                 }
                 self.undo_create(id, failure)
             }
             Verb::Start => return self.not_started(call.process, call.origin, id, failure),
             Verb::Exec => {
+                if call.file.is_some() {
+                    self.find_unwanted(call.process);
+                }
                 self.not_executed(call.process);
                 self.settle(id);
                 failure
@@ -289,8 +293,7 @@ impl Service {
 
 impl Service {
     /// Nothing was born that could end: whoever waits hears of it all the same.
-    fn not_executed(&mut self, number: u32) {
-        self.find_unwanted(number);
+    pub(super) fn not_executed(&mut self, number: u32) {
         if let Some(process) = self.processes.get(&number).filter(|process| process.pid != 0) {
             // It runs, but nobody can be given its streams.
             if let Err(failure) = process.kill(9) {
@@ -307,7 +310,7 @@ impl Service {
         }
     }
 
-    /// A runtime that was killed may have got as far as to write down whom it bore.
+    /// A child that was killed may have got as far as to write down whom it bore.
     fn find_unwanted(&mut self, number: u32) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         let Some(task) = self.tasks.get(&process.task) else { return };

@@ -55,7 +55,7 @@ impl Service {
         check(Verb::Start, self.process(process)?.phase, false)?;
         let started = self.bear_exec(origin, &request.id, process);
         if started.is_err() {
-            self.close_streams(process);
+            self.not_executed(process);
         }
         started
     }
