@@ -125,7 +125,7 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let runtime = Runtime::of_bundle(&bundle, &arguments.namespace);
     let mut wrong = Vec::new();
     wrong.extend(runtime.delete_by_force(&arguments.id).err());
-    wrong.extend(rootfs::unmount_all(&bundle.join("rootfs")).err());
+    wrong.extend(rootfs::disassemble(&bundle).err());
     if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS)) {
         socket::remove_dead(socket::path_of(address.trim()));
     }

@@ -9,6 +9,7 @@ mod life;
 mod loggers;
 mod pod;
 mod restart;
+mod rootfs;
 mod run;
 mod stdio;
 mod wire;
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
         attach::CHECKS,
         events::CHECKS,
         pod::CHECKS,
+        rootfs::CHECKS,
         restart::CHECKS,
         loggers::CHECKS,
         faults::CHECKS,

@@ -145,14 +145,14 @@ fn mount(request: &CreateRequest, bundle: &Path) -> Result<Option<PathBuf>> {
     if request.rootfs.is_empty() {
         return Ok(None);
     }
-    let rootfs = bundle.join("rootfs");
+    let rootfs = bundle.join(rootfs::NAME);
     match DirBuilder::new().mode(0o711).create(&rootfs) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("mkdir {}", rootfs.display()));
         }
         _ => {}
     }
-    rootfs::assemble(&request.rootfs, &rootfs).context("failed to mount rootfs component")?;
+    rootfs::assemble(&request.rootfs, bundle).context("failed to mount rootfs component")?;
     Ok(Some(rootfs))
 }
 
