@@ -2,12 +2,14 @@
 
 use crate::logger;
 use crate::manager;
+use crate::rootfs;
 use crate::server;
 use crate::socket;
 use pintle::error::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The name under which this program is the runtime, for its own children.
 pub const RUNTIME: &str = "pintle";
@@ -29,6 +31,8 @@ pub struct Arguments {
     pub events: String,
     /// Of a server: what it listens on, as `start` said it.
     pub listens: String,
+    /// Of a server: how long a call of the runtime may take, `$PINTLE_SHIM_TIMEOUT` in seconds.
+    pub patience: Option<Duration>,
     version: bool,
     info: bool,
     verb: String,
@@ -42,6 +46,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     }
     if is_called(&argv, logger::NAME) {
         return logger::become_one(argv.into_iter().skip(1));
+    }
+    if is_called(&argv, rootfs::mounter::NAME) {
+        return rootfs::mounter::run(argv.into_iter().skip(1));
     }
     match Arguments::parse(argv.into_iter().skip(1)).and_then(|arguments| act(&arguments)) {
         Ok(()) => 0,
@@ -101,6 +108,7 @@ impl Arguments {
         let mut found = Self {
             events: variable("TTRPC_ADDRESS"),
             listens: variable(socket::VARIABLE),
+            patience: variable("PINTLE_SHIM_TIMEOUT").parse().ok().map(Duration::from_secs),
             ..Self::default()
         };
         let mut words = words.map(|word| word.to_string_lossy().into_owned());

@@ -32,8 +32,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long a call of the runtime may take.
+/// How long a call of the runtime may take, unless the command line says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long what was killed may take to end: the kernel may wait for somebody who does not answer, and not be disturbed in that.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A container.
 #[derive(Debug)]
@@ -102,6 +104,9 @@ pub struct Service {
     processes: BTreeMap<u32, Process>,
     /// By the child's process id.
     calls: BTreeMap<u32, Call>,
+    /// Calls that do not even end when they are killed, by the child's process id: the bundles that they were about.
+    abandoned: BTreeMap<u32, PathBuf>,
+    patience: Duration,
     relays: BTreeMap<u32, (u32, Relay)>,
     /// Relays that have more to do.
     ready: VecDeque<u32>,
@@ -135,6 +140,8 @@ impl Service {
             tasks: BTreeMap::new(),
             processes: BTreeMap::new(),
             calls: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            patience: PATIENCE,
             relays: BTreeMap::new(),
             ready: VecDeque::new(),
             releases: BTreeMap::new(),
@@ -148,6 +155,11 @@ impl Service {
             number: 0,
             over: false,
         }
+    }
+
+    /// A call of the runtime may take so long.
+    pub fn wait_for_calls(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// What is waited for.
@@ -344,7 +356,7 @@ impl Service {
             }
         };
         call.number = self.next();
-        self.alarm(PATIENCE, Alarm::Call(call.number));
+        self.alarm(self.patience, Alarm::Call(call.number));
         self.calls.insert(child, call);
         Ok(())
     }
@@ -353,20 +365,25 @@ impl Service {
         self.tasks.get(id).map(|task| &task.runtime).ok_or_else(not_created)
     }
 
-    /// A call that takes too long is ended, with all that it started; its end is then told as every other.
+    /// A call that takes too long is ended, with all that it started; its end is then told as every other, if it ends.
     fn give_up(&mut self, number: u32) {
         let Some((child, call)) = self.calls.iter_mut().find(|(_, call)| call.number == number) else {
             return;
         };
+        let child = *child;
+        if call.timed_out {
+            return self.abandon(child);
+        }
         call.timed_out = true;
         if let Some(group) = rustix::process::Pid::from_raw(child.cast_signed()) {
             let killed = rustix::process::kill_process_group(group, Signal::KILL);
             log::warn(format_args!(
                 "{}: no answer within {} s: killed: {killed:?}",
                 call.verb.failed(),
-                PATIENCE.as_secs()
+                self.patience.as_secs()
             ));
         }
+        self.alarm(GRACE, Alarm::Call(number));
     }
 
     /// Does something with a container when the runtime is not at it.
@@ -427,7 +444,7 @@ impl Service {
             Verb::Resume => drop(command.args(["resume", id])),
             Verb::Start => drop(command.args(["start", id])),
             Verb::Delete => drop(command.args(["delete", id])),
-            Verb::Create | Verb::Exec | Verb::Kill => {}
+            Verb::Mount | Verb::Create | Verb::Exec | Verb::Kill => {}
         }
         self.call(command, Call::new(verb, origin, process, mark))?;
         match verb {

@@ -13,6 +13,7 @@ pub mod known;
 pub mod left;
 pub mod place;
 pub mod runner;
+pub mod silent;
 pub mod task;
 pub mod wire;
 

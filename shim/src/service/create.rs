@@ -34,7 +34,8 @@ impl Service {
         let runtime = Runtime::new(runtime::options(request.options.as_ref())?, &bundle, &self.namespace);
         runtime.keep(&bundle)?;
         let own_pids = has_own_pids(&bundle);
-        let rootfs = mount(request, &bundle)?;
+        let waits = rootfs::may_wait(&request.rootfs);
+        let rootfs = mount(request, &bundle, waits)?;
         let init = self.next();
         let stdio = Stdio3 {
             stdin: request.stdin.clone(),
@@ -59,10 +60,22 @@ impl Service {
             mounts: request.rootfs.clone(),
         };
         self.tasks.insert(request.id.clone(), task);
-        self.call_create(origin, &request.id, init).map_err(|failure| self.undo_create(&request.id, failure))
+        let called = match waits {
+            true => self.call_mount(origin, &request.id, init),
+            false => self.call_create(origin, &request.id, init),
+        };
+        called.map_err(|failure| self.undo_create(&request.id, failure))
     }
 
-    fn call_create(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+    /// Has the root file system mounted by somebody who can wait; the rest is done after that.
+    fn call_mount(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+        let task = self.tasks.get(id).ok_or_else(super::not_created)?;
+        let mark = task.runtime.mark();
+        let command = rootfs::mounter::command(&task.mounts, &task.bundle, task.runtime.log())?;
+        self.call(command, Call::new(Verb::Mount, origin, init, mark))
+    }
+
+    pub(super) fn call_create(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
         let options = task.runtime.options().clone();
         let mark = task.runtime.mark();
@@ -132,7 +145,7 @@ impl Service {
     pub(super) fn undo_create(&mut self, id: &str, failure: Failure) -> Failure {
         let Some(task) = self.tasks.remove(id) else { return failure };
         self.drop_process(task.init);
-        match task.rootfs.as_deref().map(rootfs::unmount_all) {
+        match task.rootfs.map(|_| rootfs::disassemble(&task.bundle)) {
             Some(Err(also)) => {
                 Failure { message: format!("{}; and then: {also}", failure.message), ..failure }
             }
@@ -141,7 +154,8 @@ impl Service {
     }
 }
 
-fn mount(request: &CreateRequest, bundle: &Path) -> Result<Option<PathBuf>> {
+/// Makes the folder and, unless that may have to wait, mounts what belongs there.
+fn mount(request: &CreateRequest, bundle: &Path, waits: bool) -> Result<Option<PathBuf>> {
     if request.rootfs.is_empty() {
         return Ok(None);
     }
@@ -152,7 +166,9 @@ fn mount(request: &CreateRequest, bundle: &Path) -> Result<Option<PathBuf>> {
         }
         _ => {}
     }
-    rootfs::assemble(&request.rootfs, bundle).context("failed to mount rootfs component")?;
+    if !waits {
+        rootfs::assemble(&request.rootfs, bundle).context("failed to mount rootfs component")?;
+    }
     Ok(Some(rootfs))
 }
 
