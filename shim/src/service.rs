@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod exits;
 mod loggers;
+mod memory;
 mod requests;
 mod start;
 pub(crate) mod streams;
@@ -21,7 +22,7 @@ use crate::wire::task::{self, Status};
 use crate::wire::{Answer, Code, Empty, Failure, Mount};
 use exits::Ended;
 use loggers::Unready;
-use pintle::cgroup::Watch;
+use memory::Memory;
 use pintle::log;
 use pintle::ops::start::Release;
 use prost::Message;
@@ -113,7 +114,7 @@ pub struct Service {
     /// Inits that were told to go on, by their numbers, and who asked for it.
     releases: BTreeMap<u32, (Origin, Release)>,
     /// By the first process's number.
-    memory: BTreeMap<u32, (Watch, u64)>,
+    memory: BTreeMap<u32, Memory>,
     /// Children that ended before anybody knew whose they are.
     early: BTreeMap<u32, Ended>,
     /// Births that wait for a logger.

@@ -7,6 +7,7 @@ mod faults;
 mod kill;
 mod life;
 mod loggers;
+mod machine;
 mod pod;
 mod restart;
 mod rootfs;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         loggers::CHECKS,
         faults::CHECKS,
         wire::CHECKS,
+        machine::CHECKS,
     ];
     runner::main(&subjects.concat())
 }
