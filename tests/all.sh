@@ -88,6 +88,7 @@ machine_tests() {
 		return
 	fi
 	tests vm suite pintle --user tester rootless
+	tests "${as_root[@]}" integration/engines/run --machine
 	if [ -z "$everything" ]; then
 		# shellcheck disable=SC2046,SC2086 # lists of words
 		{

@@ -130,9 +130,7 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
 /// Since Linux 6.5 `lowerdir+` adds one layer. Before that one string names all, of 255 bytes at most, so the names are numbers in
 /// [`DESCRIPTORS`]: enough for some 80 layers.
 fn appends_layers() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
+    pintle::host::kernel() >= (6, 5)
 }
 
 /// Relative names are looked up in this process' working directory, in the one call or in the other, and not later.
@@ -178,16 +176,9 @@ fn empty_dir(like: Option<&OwnedFd>) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-/// The kernel's own words about a refused option are better than its errno; reading the context gives them.
+/// The kernel's own words about a refused option are better than its errno.
 fn tell(fs: &OwnedFd, result: rustix::io::Result<()>) -> Result<()> {
-    let Err(errno) = result else { return Ok(()) };
-    let mut words = [0; 512];
-    let said = match rustix::io::read(fs, &mut words[..]) {
-        Ok(n) => String::from_utf8_lossy(&words[..n]).trim().trim_start_matches("e ").to_owned(),
-        Err(_) => String::new(),
-    };
-    let error = Error::from(errno);
-    if said.is_empty() { Err(error) } else { Err(Error::new(error.kind(), format!("{error}: {said}"))) }
+    result.map_err(|errno| Error::new(Error::from(errno).kind(), pintle::error::context_text(fs, errno)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Engines match some sentences word for word (containerd, Docker, podman and CRI-O look for runc's), so every
 //! such sentence stands once, in [`phrase`]. A caller branches on [`Kind`], never on a text.
 
+use rustix::fd::AsFd;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -86,6 +87,18 @@ impl std::error::Error for Error {}
 /// `errno` in the words of strerror(3) and in lower case, as Go and so runc says it: `no such file or directory`.
 pub fn errno_text(errno: rustix::io::Errno) -> String {
     words(errno.raw_os_error())
+}
+
+/// `errno` of a file system context, fsopen(2), with the kernel's own words about it: reading the context gives them.
+pub fn context_text(context: impl AsFd, errno: rustix::io::Errno) -> String {
+    let mut text = errno_text(errno);
+    let mut words = [0; 512];
+    while let Ok(length @ 1..) = rustix::io::read(&context, &mut words[..]) {
+        let line = String::from_utf8_lossy(words.get(..length).unwrap_or_default());
+        // "e message": the letter is the severity.
+        text = format!("{text}: {}", line.trim().trim_start_matches("e "));
+    }
+    text
 }
 
 fn words(errno: i32) -> String {

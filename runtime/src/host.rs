@@ -70,6 +70,11 @@ impl Host {
     }
 }
 
+/// Major and minor version of the kernel that runs.
+pub fn kernel() -> (u32, u32) {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
 fn version(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 /// What the runtime was called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// A root file system, before the container: by a program of this package.
+    Mount,
     /// A container.
     Create,
     /// Its program.
@@ -30,6 +32,7 @@ impl Verb {
     /// What failed, as containerd's own shim says it.
     pub fn failed(self) -> &'static str {
         match self {
+            Self::Mount => "failed to mount rootfs component",
             Self::Create => "OCI runtime create failed",
             Self::Start => "OCI runtime start failed",
             Self::Exec => "OCI runtime exec failed",
@@ -43,7 +46,7 @@ impl Verb {
 
     /// Whether the container has to be left alone by others meanwhile.
     pub fn is_exclusive(self) -> bool {
-        !matches!(self, Self::Exec | Self::Kill)
+        !matches!(self, Self::Mount | Self::Exec | Self::Kill)
     }
 }
 

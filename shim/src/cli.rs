@@ -2,12 +2,14 @@
 
 use crate::logger;
 use crate::manager;
+use crate::rootfs;
 use crate::server;
 use crate::socket;
 use pintle::error::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The name under which this program is the runtime, for its own children.
 pub const RUNTIME: &str = "pintle";
@@ -31,6 +33,8 @@ pub struct Arguments {
     pub listens: String,
     /// No processor core is shared with others while something of the pod runs on it: `$SCHED_CORE`.
     pub own_cores: bool,
+    /// Of a server: how long a call of the runtime may take, `$PINTLE_SHIM_TIMEOUT` in seconds.
+    pub patience: Option<Duration>,
     version: bool,
     info: bool,
     verb: String,
@@ -44,6 +48,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     }
     if is_called(&argv, logger::NAME) {
         return logger::become_one(argv.into_iter().skip(1));
+    }
+    if is_called(&argv, rootfs::mounter::NAME) {
+        return rootfs::mounter::run(argv.into_iter().skip(1));
     }
     match Arguments::parse(argv.into_iter().skip(1)).and_then(|arguments| act(&arguments)) {
         Ok(()) => 0,
@@ -104,6 +111,7 @@ impl Arguments {
             events: variable("TTRPC_ADDRESS"),
             listens: variable(socket::VARIABLE),
             own_cores: !variable("SCHED_CORE").is_empty(),
+            patience: variable("PINTLE_SHIM_TIMEOUT").parse().ok().map(Duration::from_secs),
             ..Self::default()
         };
         let mut words = words.map(|word| word.to_string_lossy().into_owned());

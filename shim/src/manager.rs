@@ -137,7 +137,7 @@ pub fn delete(arguments: &Arguments) -> Result<Vec<u8>> {
     let runtime = Runtime::of_bundle(&bundle, &arguments.namespace);
     let mut wrong = Vec::new();
     wrong.extend(runtime.delete_by_force(&arguments.id).err());
-    wrong.extend(rootfs::unmount_all(&bundle.join("rootfs")).err());
+    wrong.extend(rootfs::disassemble(&bundle).err());
     sockets.iter().for_each(|path| socket::remove_dead(path));
     for error in wrong {
         use std::io::Write as _;

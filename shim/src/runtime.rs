@@ -72,6 +72,11 @@ impl Runtime {
         &self.options
     }
 
+    /// Where its records go, and those of others that work for it.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// What the library is told of it; none where another program is the runtime.
     pub fn library(&self) -> Option<ops::Context> {
         if !self.options.binary_name.is_empty() {

@@ -54,7 +54,10 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     poll.add(&listener, Token::Listener, level).context("epoll_ctl")?;
     poll.add(&signals, Token::Signals, level).context("epoll_ctl")?;
     let publisher = Publisher::new(&arguments.events, &arguments.namespace);
-    let service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
+    let mut service = Service::new(&arguments.namespace, path.clone(), poll, publisher);
+    if let Some(patience) = arguments.patience {
+        service.wait_for_calls(patience);
+    }
     let mut server = Server {
         listener,
         signals,

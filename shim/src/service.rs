@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod exits;
 mod loggers;
+mod memory;
 mod requests;
 mod start;
 mod streams;
@@ -23,7 +24,7 @@ use crate::wire::{Answer, Code, Empty, Failure, Mount};
 use births::Bearing;
 use exits::Ended;
 use loggers::Unready;
-use pintle::cgroup::Watch;
+use memory::Memory;
 use pintle::log;
 use pintle::ops::start::Release;
 use prost::Message;
@@ -34,8 +35,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long a call of the runtime may take.
+/// How long a call of the runtime may take, unless the command line says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long what was killed may take to end: the kernel may wait for somebody who does not answer, and not be disturbed in that.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A container.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ struct Task {
     busy: bool,
     /// What is to be done after that.
     queue: VecDeque<Waiting>,
+    /// Looking into its root file system may keep one waiting.
+    slow_root: bool,
     /// It sees nobody's processes but its own, so that these end with the first.
     own_pids: bool,
     /// What its root file system was mounted from, until that was told.
@@ -108,13 +113,16 @@ pub struct Service {
     calls: BTreeMap<u32, Call>,
     /// By the process's number.
     births: BTreeMap<u32, Bearing>,
+    /// Calls that do not even end when they are killed, by the child's process id: the bundles that they were about.
+    abandoned: BTreeMap<u32, PathBuf>,
+    patience: Duration,
     relays: BTreeMap<u32, (u32, Relay)>,
     /// Relays that have more to do.
     ready: VecDeque<u32>,
     /// Inits that were told to go on, by their numbers, and who asked for it.
     releases: BTreeMap<u32, (Origin, Release)>,
     /// By the first process's number.
-    memory: BTreeMap<u32, (Watch, u64)>,
+    memory: BTreeMap<u32, Memory>,
     /// Children that ended before anybody knew whose they are.
     early: BTreeMap<u32, Ended>,
     /// Births that wait for a logger.
@@ -144,6 +152,8 @@ impl Service {
             processes: BTreeMap::new(),
             calls: BTreeMap::new(),
             births: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            patience: PATIENCE,
             relays: BTreeMap::new(),
             ready: VecDeque::new(),
             releases: BTreeMap::new(),
@@ -158,6 +168,11 @@ impl Service {
             over: false,
             used: false,
         }
+    }
+
+    /// A call of the runtime may take so long.
+    pub fn wait_for_calls(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// What is waited for.
@@ -356,7 +371,7 @@ impl Service {
             }
         };
         call.number = self.next();
-        self.alarm(PATIENCE, Alarm::Call(call.number));
+        self.alarm(self.patience, Alarm::Call(call.number));
         self.calls.insert(child, call);
         Ok(())
     }
@@ -365,20 +380,25 @@ impl Service {
         self.tasks.get(id).map(|task| &task.runtime).ok_or_else(not_created)
     }
 
-    /// A call that takes too long is ended, with all that it started; its end is then told as every other.
+    /// A call that takes too long is ended, with all that it started; its end is then told as every other, if it ends.
     fn give_up(&mut self, number: u32) {
         let Some((child, call)) = self.calls.iter_mut().find(|(_, call)| call.number == number) else {
             return;
         };
+        let child = *child;
+        if call.timed_out {
+            return self.abandon(child);
+        }
         call.timed_out = true;
         if let Some(group) = rustix::process::Pid::from_raw(child.cast_signed()) {
             let killed = rustix::process::kill_process_group(group, Signal::KILL);
             log::warn(format_args!(
                 "{}: no answer within {} s: killed: {killed:?}",
                 call.verb.failed(),
-                PATIENCE.as_secs()
+                self.patience.as_secs()
             ));
         }
+        self.alarm(GRACE, Alarm::Call(number));
     }
 
     /// Does something with a container when the runtime is not at it.
@@ -439,7 +459,7 @@ impl Service {
             Verb::Resume => drop(command.args(["resume", id])),
             Verb::Start => drop(command.args(["start", id])),
             Verb::Delete => drop(command.args(["delete", id])),
-            Verb::Create | Verb::Exec | Verb::Kill => {}
+            Verb::Mount | Verb::Create | Verb::Exec | Verb::Kill => {}
         }
         self.call(command, Call::new(verb, origin, process, mark))?;
         match verb {

@@ -1,6 +1,7 @@
 //! A task's life beyond run and kill: pause, ps, metrics, update, what may be deleted when, what is told of its end.
 
 use pintle_engines::alone::{Alone, config};
+use pintle_engines::place::has_controller;
 use pintle_engines::task::{Shim, Stdio, code, status};
 use pintle_engines::wire::{Message, Status};
 use pintle_engines::{Check, Engine, check, happens, skip, wait_for};
@@ -67,6 +68,10 @@ fn ps_lists_everyone_and_names_execs(e: &Engine) {
 
 fn metrics_tell_what_was_used(e: &Engine) {
     let task = e.script("n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done; echo ready; sleep 1000");
+    if has_controller("pids") {
+        let file = format!("/sys/fs/cgroup/{}/{}/pids.current", e.namespace, task.id);
+        wait_for("its second process", || fs::read_to_string(&file).is_ok_and(|text| text.trim() == "2"));
+    }
     let answer = Shim::of(&task).ask("Stats", &task.id, "").expect("stats");
     let any = answer.message(1);
     assert!(any.text(1).ends_with("io.containerd.cgroups.v2.Metrics"), "{}", any.text(1));
@@ -295,9 +300,4 @@ fn a_second_start_runs_a_task_again(e: &Engine) {
     }
     task.end().exits(3);
     e.ctr(&["containers", "rm", &task.id]).ok();
-}
-
-fn has_controller(name: &str) -> bool {
-    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    all.split_whitespace().any(|c| c == name)
 }

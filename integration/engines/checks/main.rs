@@ -7,8 +7,10 @@ mod faults;
 mod kill;
 mod life;
 mod loggers;
+mod machine;
 mod pod;
 mod restart;
+mod rootfs;
 mod run;
 mod stdio;
 mod wire;
@@ -25,10 +27,12 @@ fn main() -> std::process::ExitCode {
         attach::CHECKS,
         events::CHECKS,
         pod::CHECKS,
+        rootfs::CHECKS,
         restart::CHECKS,
         loggers::CHECKS,
         faults::CHECKS,
         wire::CHECKS,
+        machine::CHECKS,
     ];
     runner::main(&subjects.concat())
 }

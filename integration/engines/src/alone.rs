@@ -34,6 +34,7 @@ pub struct Alone<'a> {
     pub socket: PathBuf,
     events: Arc<Mutex<Vec<Event>>>,
     gone: Arc<std::sync::atomic::AtomicBool>,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// While events are not taken.
@@ -61,9 +62,23 @@ impl<'a> Alone<'a> {
         let id = engine.id();
         let bundle = make_bundle(engine, &id, config);
         let events = Arc::new(Mutex::new(Vec::new()));
-        let alone = Self { engine, id, bundle, socket: PathBuf::new(), events, gone: Arc::default() };
+        let alone = Self {
+            engine,
+            id,
+            bundle,
+            socket: PathBuf::new(),
+            events,
+            gone: Arc::default(),
+            variables: Vec::new(),
+        };
         alone.listen();
         alone
+    }
+
+    /// With this in the shim's environment.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
     }
 
     /// Takes events from now on. A listener that was there before is replaced.
@@ -135,6 +150,7 @@ impl<'a> Alone<'a> {
         command.arg(&grpc).args(words).current_dir(&self.bundle).stdin(std::process::Stdio::null());
         command.env("TTRPC_ADDRESS", self.events_socket()).env("GRPC_ADDRESS", &grpc);
         command.env("NAMESPACE", &self.engine.namespace).env("GOMAXPROCS", "2").env("MAX_SHIM_VERSION", "2");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

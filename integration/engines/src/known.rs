@@ -59,6 +59,14 @@ pub const FAULTS: &[Fault] = &[
     fault_of("faults::a_runtime_that_hangs_in_create_hangs_alone", "", false, LOCKED),
     fault_of("faults::a_runtime_that_hangs_in_exec_hangs_alone", "host", false, LOCKED),
     fault_of("faults::a_runtime_that_hangs_in_exec_hangs_alone", "newest", true, POD),
+    fault_of(
+        "rootfs::what_another_process_mounts_is_the_same",
+        "host",
+        false,
+        "the shim of 1.6 knows no id maps of root file systems",
+    ),
+    fault_of("rootfs::a_source_that_does_not_answer_holds_up_nobody_else", "", false, UNLIMITED),
+    fault_of("rootfs::a_source_that_is_waited_for_and_not_even_killed", "", false, UNLIMITED),
     fault_of("faults::stderr_may_be_flooded_in_create", "", false, FLOODED),
     fault_of("faults::stderr_may_be_flooded_in_a_create_that_fails", "", false, FLOODED),
     fault_of(
@@ -87,6 +95,8 @@ const POD: &str = "the socket of a pod's shim stays when the shim ends";
 const UNSENT: &str =
     "a shim that is told to end does not always wait until its last event is sent: no delete";
 const LOCKED: &str = "a lock of all containers is held while the runtime or a logger is waited for";
+const UNLIMITED: &str =
+    "mounts a root file system while it holds a lock of all containers, and waits for it without a limit";
 const FLOODED: &str =
     "stderr of create is a pipe that is read only after it: more than 64 KiB hang (containerd 4434)";
 

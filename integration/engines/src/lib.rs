@@ -14,6 +14,7 @@ pub mod left;
 pub mod place;
 pub mod record;
 pub mod runner;
+pub mod silent;
 pub mod task;
 pub mod wire;
 

@@ -44,7 +44,7 @@ impl Shim {
     pub fn runtime(self) -> PathBuf {
         match self {
             Self::Pintle => given("PINTLE").unwrap_or_else(|| release("pintle")),
-            Self::Runc => checkout().join("target/oracles/bin/runc"),
+            Self::Runc => oracles().join("bin/runc"),
         }
     }
 }
@@ -68,9 +68,25 @@ pub fn checkout() -> &'static Path {
         .expect("integration/engines lies in the checkout")
 }
 
+/// Programs that are not ours: `ENGINES_ORACLES`, or target/oracles.
+fn oracles() -> PathBuf {
+    given("ENGINES_ORACLES").unwrap_or_else(|| checkout().join("target/oracles"))
+}
+
+/// Whether this is the test machine, with every controller and systemd, as `ENGINES_MACHINE` says.
+pub fn in_machine() -> bool {
+    env::var_os("ENGINES_MACHINE").is_some()
+}
+
+/// Whether containers have this controller in the unified hierarchy.
+pub fn has_controller(name: &str) -> bool {
+    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
+    all.split_whitespace().any(|c| c == name)
+}
+
 /// `containerd`, `ctr` or `containerd-shim-runc-v2` of the daemon under test.
 pub fn daemon_program(name: &str) -> PathBuf {
-    checkout().join("target/oracles/engines").join(containerd()).join("bin").join(name)
+    oracles().join("engines").join(containerd()).join("bin").join(name)
 }
 
 /// The archive that daemons import.
@@ -80,7 +96,7 @@ pub fn image() -> PathBuf {
 
 /// A static busybox, for programs outside containers that must need nothing.
 pub fn busybox() -> PathBuf {
-    checkout().join("target/oracles/engines/busybox")
+    oracles().join("engines/busybox")
 }
 
 /// The folder of everything that is written. Short, because sockets lie in it.

@@ -103,6 +103,7 @@ pub fn main(checks: &[Check]) -> ExitCode {
         PLACE.with(|place| *place.borrow_mut() = at);
     }));
     let counts = Counts::default();
+    left::remember();
     run(chosen, threads, &counts);
     close(&counts)
 }

@@ -102,6 +102,14 @@ impl Shim {
         self.call("Create", &request)
     }
 
+    /// Asks for a container whose root file system is mounted first, see [`mount`]; its answer is waited for later.
+    #[track_caller]
+    pub fn begin_create(&mut self, id: &str, bundle: &Path, mounts: &[Message]) -> u32 {
+        let request = Message::new().text(1, id).text(2, &bundle.to_string_lossy());
+        let request = mounts.iter().fold(request, |request, mount| request.message(3, mount));
+        self.begin("Create", &request)
+    }
+
     /// Registers an exec of these arguments.
     #[track_caller]
     pub fn exec(&mut self, id: &str, exec: &str, args: &[&str], stdio: &Stdio) -> Result {
@@ -162,6 +170,12 @@ impl Shim {
         let number = self.begin("Shutdown", &Message::new().text(1, id));
         let _ = self.client.is_pending_or_gone(number, Duration::from_secs(5));
     }
+}
+
+/// A mount as an engine's snapshotter describes it.
+pub fn mount(kind: &str, source: &str, options: &[String]) -> Message {
+    let mount = Message::new().text(1, kind).text(2, source);
+    options.iter().fold(mount, |mount, option| mount.text(4, option))
 }
 
 /// Where the shim of a bundle listens, once it is written down.

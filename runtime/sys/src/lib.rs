@@ -9,6 +9,7 @@ pub mod exec;
 pub mod fd;
 pub mod fork;
 pub mod keyring;
+pub mod loop_device;
 pub mod map;
 pub mod mount;
 pub mod namespace;

@@ -2,7 +2,7 @@
 //! maps of a user namespace have to be waited for, or the runtime is another program. Neither way anybody else waits.
 
 use super::exits::Ended;
-use super::{Alarm, PATIENCE, Service};
+use super::{Alarm, Service};
 use crate::call::{Call, Verb};
 use crate::console::Console;
 use crate::poll::{EventFlags, Token};
@@ -68,6 +68,9 @@ impl Service {
         let process = self.process(call.process)?;
         let task = self.tasks.get(&process.task).ok_or_else(super::not_created)?;
         let Some(library) = task.runtime.library() else { return Ok(None) };
+        if task.slow_root && call.verb == Verb::Create {
+            return Ok(None);
+        }
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .context("open /dev/null")?;
         let console = terminal.then(Console::pair).transpose()?;
@@ -106,7 +109,7 @@ impl Service {
         let number = bearing.call.process;
         let flags = EventFlags::IN | EventFlags::ET;
         let watched = self.poll.add(bearing.birth.channel(), Token::Birth(number), flags);
-        self.alarm(PATIENCE, Alarm::Birth(number));
+        self.alarm(self.patience, Alarm::Birth(number));
         self.births.insert(number, bearing);
         if let Err(errno) = watched {
             self.give_up_birth(number, Error::from(errno).context("epoll_ctl"));

@@ -9,7 +9,7 @@ use crate::runtime::{self, Runtime};
 use crate::wire::events;
 use crate::wire::task::CreateRequest;
 use crate::wire::{Answer, Code, Failure};
-use pintle::error::{Context as _, Error, Result};
+use pintle::error::{Context as _, Result};
 use pintle::log;
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,8 +38,11 @@ impl Service {
         }
         let runtime = Runtime::new(runtime::options(request.options.as_ref())?, &bundle, &self.namespace);
         runtime.keep(&bundle)?;
-        let own_pids = has_own_pids(&bundle);
-        let rootfs = mount(request, &bundle)?;
+        let config = Config::of(&bundle);
+        let waits = rootfs::may_wait(&request.rootfs);
+        let slow_root =
+            waits || request.rootfs.is_empty() && !rootfs::is_at_hand(&bundle.join(&config.root.path));
+        let rootfs = mount(request, &bundle, waits)?;
         let init = self.next();
         let stdio = Stdio::new(&request.stdin, &request.stdout, &request.stderr, request.terminal);
         self.processes.insert(init, Process::new(&request.id, "", stdio));
@@ -55,14 +58,27 @@ impl Service {
             pausing: false,
             busy: true,
             queue: VecDeque::new(),
-            own_pids,
+            slow_root,
+            own_pids: config.has_own_pids(),
             mounts: request.rootfs.clone(),
         };
         self.tasks.insert(request.id.clone(), task);
-        self.bear_init(origin, &request.id, init).map_err(|failure| self.undo_create(&request.id, failure))
+        let called = match waits {
+            true => self.call_mount(origin, &request.id, init),
+            false => self.bear_init(origin, &request.id, init),
+        };
+        called.map_err(|failure| self.undo_create(&request.id, failure))
     }
 
-    fn bear_init(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+    /// Has the root file system mounted by somebody who can wait; the rest is done after that.
+    fn call_mount(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
+        let task = self.tasks.get(id).ok_or_else(super::not_created)?;
+        let mark = task.runtime.mark();
+        let command = rootfs::mounter::command(&task.mounts, &task.bundle, task.runtime.log())?;
+        self.call(command, Call::new(Verb::Mount, origin, init, mark))
+    }
+
+    pub(super) fn bear_init(&mut self, origin: Origin, id: &str, init: u32) -> Answer<()> {
         let task = self.tasks.get(id).ok_or_else(super::not_created)?;
         let owner = (task.runtime.options().io_uid, task.runtime.options().io_gid);
         let call = Call::new(Verb::Create, origin, init, task.runtime.mark());
@@ -119,7 +135,7 @@ impl Service {
     pub(super) fn undo_create(&mut self, id: &str, failure: Failure) -> Failure {
         let Some(task) = self.tasks.remove(id) else { return failure };
         self.drop_process(task.init);
-        match task.rootfs.as_deref().map(rootfs::unmount_all) {
+        match task.rootfs.map(|_| rootfs::disassemble(&task.bundle)) {
             Some(Err(also)) => {
                 Failure { message: format!("{}; and then: {also}", failure.message), ..failure }
             }
@@ -128,43 +144,59 @@ impl Service {
     }
 }
 
-fn mount(request: &CreateRequest, bundle: &Path) -> Result<Option<PathBuf>> {
+/// Makes the folder and, unless that may have to wait, mounts what belongs there.
+fn mount(request: &CreateRequest, bundle: &Path, waits: bool) -> Result<Option<PathBuf>> {
     if request.rootfs.is_empty() {
         return Ok(None);
     }
-    let rootfs = bundle.join("rootfs");
+    let rootfs = bundle.join(rootfs::NAME);
     match DirBuilder::new().mode(0o711).create(&rootfs) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("mkdir {}", rootfs.display()));
         }
         _ => {}
     }
-    rootfs::assemble(&request.rootfs, &rootfs).context("failed to mount rootfs component")?;
+    if !waits {
+        rootfs::assemble(&request.rootfs, bundle).context("failed to mount rootfs component")?;
+    }
     Ok(Some(rootfs))
 }
 
-/// The container has a pid namespace of its own, and not one that others live in: its processes end with its first one. What can't be read
-/// will be told by the runtime.
-fn has_own_pids(bundle: &Path) -> bool {
-    #[derive(Deserialize)]
-    struct Config {
-        linux: Option<Linux>,
+/// What is to be known of config.json before the runtime reads it. What can't be read will be told by the runtime.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    root: Root,
+    linux: Linux,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Root {
+    path: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Linux {
+    namespaces: Vec<Namespace>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Namespace {
+    r#type: String,
+    path: String,
+}
+
+impl Config {
+    fn of(bundle: &Path) -> Self {
+        let text = std::fs::read(bundle.join("config.json")).ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
-    #[derive(Deserialize)]
-    struct Linux {
-        #[serde(default)]
-        namespaces: Vec<Namespace>,
+
+    /// The container has a pid namespace of its own, and not one that others live in: its processes end with its first one.
+    fn has_own_pids(&self) -> bool {
+        self.linux.namespaces.iter().any(|namespace| namespace.r#type == "pid" && namespace.path.is_empty())
     }
-    #[derive(Deserialize)]
-    struct Namespace {
-        r#type: String,
-        #[serde(default)]
-        path: String,
-    }
-    let text = std::fs::read(bundle.join("config.json"));
-    let config: Result<Config> = text
-        .map_err(Error::from)
-        .and_then(|text| serde_json::from_slice(&text).map_err(|error| Error::new(error.to_string())));
-    let Ok(Config { linux: Some(linux) }) = config else { return false };
-    linux.namespaces.iter().any(|namespace| namespace.r#type == "pid" && namespace.path.is_empty())
 }

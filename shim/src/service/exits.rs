@@ -5,6 +5,7 @@ use super::births::pid_file;
 use super::{Alarm, Service};
 use crate::call::{Call, Verb};
 use crate::process::{Exit, Origin, Phase};
+use crate::rootfs;
 use crate::runtime;
 use crate::wire::task::WaitResponse;
 use crate::wire::{Answer, Code, Empty, Failure, Timestamp, events};
@@ -57,7 +58,7 @@ impl Service {
 
     fn ended(&mut self, pid: u32, status: WaitStatus) {
         let ended = Ended::of(status);
-        if self.logger_ended(pid) {
+        if self.logger_ended(pid) || self.abandoned_ended(pid) {
             return;
         }
         if let Some(call) = self.calls.remove(&pid) {
@@ -78,6 +79,27 @@ impl Service {
             None if self.bears() => drop(self.early.insert(pid, ended)),
             None => {}
         }
+    }
+
+    /// A call that was killed and does not end: whoever waits for it has waited long enough.
+    pub(super) fn abandon(&mut self, child: u32) {
+        let Some(call) = self.calls.remove(&child) else { return };
+        log::warn(format_args!("{}: it does not end when it is killed", call.verb.failed()));
+        let task = self.processes.get(&call.process).and_then(|process| self.tasks.get(&process.task));
+        self.abandoned.insert(child, task.map_or_else(Default::default, |task| task.bundle.clone()));
+        let late = call.too_late();
+        self.returned(call, Err(late));
+    }
+
+    /// It ended after all, and may have mounted something before.
+    fn abandoned_ended(&mut self, pid: u32) -> bool {
+        let Some(bundle) = self.abandoned.remove(&pid) else { return false };
+        if !self.tasks.values().any(|task| task.bundle == bundle)
+            && let Err(error) = rootfs::disassemble(&bundle)
+        {
+            log::warn(format_args!("{}: {error}", bundle.display()));
+        }
+        true
     }
 
     /// The process has a number by now: did it end before?
@@ -242,6 +264,7 @@ impl Service {
 
     fn succeeded(&mut self, call: &Call, id: &str, pid: Option<u32>) -> Answer<()> {
         match call.verb {
+            Verb::Mount => self.bear_init(call.origin, id, call.process)?,
             Verb::Create => self.created(call, id, pid)?,
             Verb::Start => self.started(call.origin, call.process)?,
             Verb::Exec => self.executed(call, id, pid)?,
@@ -263,6 +286,7 @@ impl Service {
 
     pub(super) fn failed(&mut self, call: &Call, id: &str, failure: Failure) {
         let failure = match call.verb {
+            Verb::Mount => self.undo_create(id, failure),
             Verb::Create => {
                 // A birth in this process has been seen to.
                 if call.timed_out && call.number != 0 {

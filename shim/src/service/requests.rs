@@ -10,7 +10,7 @@ use crate::wire::task::{
     ProcessInfo, ProcessRequest, ResizePtyRequest, ShutdownRequest, StateResponse, StatsResponse,
     UpdateRequest,
 };
-use crate::wire::{Answer, Any, Code, Empty, Failure, events};
+use crate::wire::{Answer, Any, Code, Empty, Failure};
 use pintle::cgroup::{self, Cgroup, Layout};
 use pintle::error::Kind;
 use pintle::state::Container;
@@ -177,24 +177,5 @@ impl Service {
     fn change(&mut self, origin: Origin, verb: Verb, id: &str, input: Vec<u8>) -> Answer<()> {
         let process = self.task(id)?.init;
         self.enqueue(id, Waiting { origin, verb, process, input })
-    }
-
-    /// The kernel may have killed in this container for want of memory.
-    pub fn memory_changed(&mut self, init: u32) {
-        let Some((watch, before)) = self.memory.get_mut(&init) else { return };
-        let text = watch.read().ok().flatten();
-        let kills = text.as_deref().and_then(|text| {
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
-        });
-        match kills {
-            Some(kills) if kills > *before => {
-                *before = kills;
-                let id = self.processes.get(&init).map(|process| process.task.clone()).unwrap_or_default();
-                self.publisher.publish(&events::Oom { container_id: id });
-            }
-            Some(_) => {}
-            // The cgroup is gone.
-            None => drop(self.memory.remove(&init)),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Programs are started: a container's own, and those beside it.
 
 use super::births::pid_file;
+use super::memory::Memory;
 use super::{Alarm, Service, Waiting, check};
 use crate::call::{Call, Verb};
 use crate::poll::{EventFlags, Token};
@@ -179,10 +180,10 @@ impl Service {
             };
             let Some(watch) = cgroup.watch("memory.events")? else { return Ok(None) };
             self.poll.add(&watch, Token::Memory(init), EventFlags::PRI)?;
-            Ok(Some(watch))
+            Ok(Some(Memory::new(watch, cgroup.watch("memory.oom.group")?)))
         };
         match watch() {
-            Ok(Some(watch)) => drop(self.memory.insert(init, (watch, 0))),
+            Ok(Some(memory)) => drop(self.memory.insert(init, memory)),
             Ok(None) => {}
             // It is over already.
             Err(error) => pintle::log::debug(format_args!("memory.events: {error}")),
