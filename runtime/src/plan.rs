@@ -60,7 +60,7 @@ pub struct Options {
     pub cgroup_mount: PathBuf,
     /// Who makes the cgroup.
     pub driver: cgroup::Driver,
-    /// Who bears it must not sleep: it is put into its cgroup after its birth, and makes its namespaces itself.
+    /// Who bears it must not sleep: init's first process bears a second one, into cgroup and namespaces.
     pub by_turns: bool,
     /// Everything is prepared, nobody is told, and nothing is executed: no hooks, no terminal, no program.
     pub rehearsal: bool,
@@ -259,11 +259,8 @@ impl<'a> Parts<'a> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
         affinity::Decided::of_container().run_on(&mut steps);
-        let placed_later = self.cgroup.unit.is_some() || options.by_turns;
-        // The kernel may take its time for these, and whoever clones would wait.
-        let apart = if options.by_turns { !namespaces::PID } else { namespaces::CGROUP };
-        let later = if placed_later { apart } else { 0 };
-        let late = self.spaces.enter(&mut steps, self.given.linux, later)?;
+        let placed_later = self.cgroup.unit.is_some();
+        let late = self.spaces.enter(&mut steps, self.given.linux, placed_later, options.by_turns)?;
         self.build(&mut steps, &mut mount_maps)?;
         self.enter(&mut steps)?;
         let sync = self.sync();

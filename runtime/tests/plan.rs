@@ -7,6 +7,7 @@ use pintle::plan::cgroup::Driver;
 use pintle::plan::rdt::Machine;
 use pintle::plan::{Options, Plan};
 use pintle::spec::{Spec, parse};
+use pintle_init::order::Step;
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -53,13 +54,17 @@ fn options() -> Options {
     }
 }
 
-/// By systemd, where cgroupsPath is written for it.
 fn plan(config: &Value) -> Result<Plan, String> {
+    plan_by(config, options())
+}
+
+/// By systemd, where cgroupsPath is written for it.
+fn plan_by(config: &Value, options: Options) -> Result<Plan, String> {
     let text = serde_json::to_vec(config).unwrap();
     let spec: Spec = parse(&text, "config.json").map_err(|e| e.to_string())?;
     let for_systemd = config["linux"]["cgroupsPath"].as_str().is_some_and(|path| path.contains(".slice:"));
     let driver = if for_systemd { Driver::Systemd } else { Driver::Files };
-    let options = Options { driver, ..options() };
+    let options = Options { driver, ..options };
     Plan::new(&spec, &host(), &facts(config), &options).map_err(|e| e.to_string())
 }
 
@@ -188,6 +193,25 @@ fn no_mount_namespace_has_these_steps() {
 fn by_systemd_init_waits_first_and_makes_its_cgroup_namespace_itself() {
     golden("systemd", &by_systemd(default_config()));
     golden("systemd-user-namespace", &by_systemd(user_namespace()));
+}
+
+#[test]
+fn by_turns_a_second_process_is_born_as_else_the_first() {
+    for config in [default_config(), all_joined(), everything()] {
+        let [direct, turns] =
+            [false, true].map(|by_turns| plan_by(&config, Options { by_turns, ..options() }).unwrap());
+        let mut kinds = None;
+        turns.birth.steps.each(|_, step| {
+            if let Step::ForkInto { kinds: found, .. } = step {
+                assert_eq!(kinds.replace(*found), None, "once");
+            }
+        });
+        assert_eq!((turns.birth.namespaces, kinds), (0, Some(direct.birth.namespaces)));
+        let rest = |plan: &Plan| -> Vec<String> {
+            steps(plan).lines().skip(1).filter(|line| *line != "ForkInto").map(str::to_owned).collect()
+        };
+        assert_eq!(rest(&turns), rest(&direct));
+    }
 }
 
 /// xorshift64: the same numbers for the same seed.

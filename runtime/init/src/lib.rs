@@ -181,6 +181,7 @@ impl<'a> Init<'a> {
             Step::Become { uid, gid, set_groups } => namespaces::become_root(uid, gid, set_groups),
             Step::Unshare { kinds } => namespaces::unshare(kinds),
             Step::TimeOffsets { lines } => procfs::write_own(c"timens_offsets", lines),
+            Step::ForkInto { kinds, cgroup } => self.fork_into(kinds, cgroup),
             Step::Fork { kinds } => self.fork(kinds),
             Step::Session {} => rustix::process::setsid().map(drop).map_err(Failure::at("setsid")),
             Step::Keyring { name } => process::keyring(name),

@@ -4,7 +4,7 @@
 use crate::Init;
 use crate::channel::{self, Message};
 use crate::failure::{Failure, Result};
-use pintle_sys::fork::{CLONE_PARENT, Side, fork};
+use pintle_sys::fork::{CLONE_PARENT, Side, fork, fork_into};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -32,9 +32,19 @@ impl Init<'_> {
 
     /// Goes on in a child that has the same parent as this process; this one leaves.
     pub(crate) fn fork(&mut self, kinds: u32) -> Result {
+        self.go_on_in(|| fork(u64::from(kinds) | CLONE_PARENT))
+    }
+
+    /// The same, in the cgroup behind `cgroup`.
+    pub(crate) fn fork_into(&mut self, kinds: u32, cgroup: u32) -> Result {
+        let cgroup = self.descriptor(cgroup)?;
+        self.go_on_in(|| fork_into(u64::from(kinds) | CLONE_PARENT, cgroup))
+    }
+
+    fn go_on_in(&self, fork: impl FnOnce() -> core::result::Result<Side, Errno>) -> Result {
         let (announced, announce) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(Failure::at("pipe2"))?;
-        match fork(u64::from(kinds) | CLONE_PARENT).map_err(Failure::at("clone3"))? {
+        match fork().map_err(Failure::at("clone3"))? {
             // Whatever it says must come after the word of who it is.
             Side::Child => {
                 drop(announce);

@@ -234,6 +234,8 @@ steps! {
     7 TimeOffsets { lines: &'a [u8], }
     /// Goes on in a second process: pid namespaces are entered by birth only. `kinds` as for clone3.
     8 Fork { kinds: u32, }
+    /// The same, in the cgroup behind the descriptor.
+    64 ForkInto { kinds: u32, cgroup: u32, }
     /// A session of its own, setsid(2).
     9 Session {}
     /// A session keyring of its own.

@@ -21,8 +21,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 pub enum Parent {
     /// It sleeps.
     Sleeps,
-    /// It goes on, and comes back by turns. init is born beside its cgroup, where nobody can hold it up before it has a memory and
-    /// descriptors of its own, and is moved then (docs/birth.md).
+    /// It goes on, and comes back by turns. init's first process is born beside the cgroup, where nobody can hold it up before it has a
+    /// memory and descriptors of its own, and bears the second in it (docs/birth.md).
     GoesOn,
 }
 
@@ -85,8 +85,10 @@ pub struct Delivery<C> {
     caller: C,
     birth: Birth,
     child: Child,
-    /// The process before a second clone, until it has ended: it is collected, too.
-    first: Option<(i32, OwnedFd)>,
+    /// The processes before others that init went on in, until they have ended: they are collected, too.
+    first: Vec<(i32, OwnedFd)>,
+    /// How often init will go on in another process.
+    forks: usize,
     stage: Stage,
     /// MSG_DONTWAIT for a caller that must not sleep.
     flags: RecvFlags,
@@ -108,7 +110,12 @@ impl<C: Caller> Delivery<C> {
     /// Answers what `child` waits for at once.
     pub fn begin(child: Child, birth: Birth, caller: C, parent: Parent) -> Self {
         let flags = if parent == Parent::Sleeps { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let mut delivery = Self { caller, birth, child, first: None, stage: Stage::Exchange, flags };
+        let mut forks = 0;
+        birth.steps.each(|_, step| {
+            forks += usize::from(matches!(step, Step::Fork { .. } | Step::ForkInto { .. }));
+        });
+        let (first, stage) = (Vec::new(), Stage::Exchange);
+        let mut delivery = Self { caller, birth, child, first, forks, stage, flags };
         if let Err(error) = delivery.first_answers() {
             delivery.give_up(error);
         }
@@ -136,11 +143,11 @@ impl<C: Caller> Delivery<C> {
             Ok(false) => return Ok(false),
             Err(error) => self.give_up(error),
         }
-        if let Some((pid, pidfd)) = &self.first {
+        while let Some((pid, pidfd)) = self.first.last() {
             if endings(*pid, pidfd.as_fd())?.is_none() {
                 return Ok(false);
             }
-            self.first = None;
+            self.first.pop();
         }
         if let Stage::Over(Ok(())) = self.stage {
             return Ok(true);
@@ -195,10 +202,13 @@ impl<C: Caller> Delivery<C> {
             self.first_go()?;
         } else {
             self.first_go()?;
-            self.caller.born(self.child.pid)?;
+            // By turns the first process only bears the second.
+            if self.flags.is_empty() {
+                self.caller.born(self.child.pid)?;
+            }
         }
         self.caller.meanwhile()?;
-        if !self.birth.loopback && !self.forks() {
+        if !self.birth.loopback && self.forks == 0 {
             self.go_ahead()?;
         }
         Ok(())
@@ -230,7 +240,7 @@ impl<C: Caller> Delivery<C> {
         match message {
             Message::Forked { pid } => {
                 self.forked(pid, descriptor)?;
-                if !self.birth.loopback {
+                if !self.birth.loopback && self.forks == 0 {
                     self.go_ahead()?;
                 }
             }
@@ -269,13 +279,6 @@ impl<C: Caller> Delivery<C> {
             (false, true) => error.context(phrase::CONTAINER_INIT),
             (false, false) => error,
         }
-    }
-
-    /// A second process will go on, which is the one to be given a score and a go.
-    fn forks(&self) -> bool {
-        let mut forks = false;
-        self.birth.steps.each(|_, step| forks |= matches!(step, Step::Fork { .. }));
-        forks
     }
 
     /// What init waits for at once: its maps, its cgroup, or nothing.
@@ -329,7 +332,9 @@ impl<C: Caller> Delivery<C> {
     fn forked(&mut self, pid: i32, pidfd: Option<OwnedFd>) -> Result<()> {
         let Some(pidfd) = pidfd else { bail!("init sent no pidfd") };
         let first = std::mem::replace(&mut self.child.pidfd, pidfd);
-        self.first = Some((std::mem::replace(&mut self.child.pid, pid), first));
+        self.first.push((std::mem::replace(&mut self.child.pid, pid), first));
+        let Some(left) = self.forks.checked_sub(1) else { bail!("init forked without being told") };
+        self.forks = left;
         self.caller.born(pid)
     }
 

@@ -38,6 +38,8 @@ pub struct Descriptors<'a> {
     pub pidfd_socket: Option<BorrowedFd<'a>>,
     /// What `start` opens.
     pub fifo: Option<BorrowedFd<'a>>,
+    /// Where a second process is to be born.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// Standard streams in place of the caller's.
     pub stdio: [Option<BorrowedFd<'a>>; 3],
 }
@@ -55,6 +57,7 @@ impl Descriptors<'_> {
             Slot::Console => self.console,
             Slot::PidfdSocket => self.pidfd_socket,
             Slot::Fifo => self.fifo,
+            Slot::Cgroup => self.cgroup,
         };
         match found {
             Some(fd) => Ok(fd.as_raw_fd()),

@@ -121,7 +121,8 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
 pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Newborn>> {
     state::check_id(&options.id)?;
     let decision = decide_with(context, options, Purpose::Create, |told| told.by_turns = true)?;
-    if waits(&decision.plan) {
+    // Without privileges there may be no cgroup to be born in.
+    if context.rootless || waits(&decision.plan) {
         return Ok(None);
     }
     check_terminal(decision.plan.birth.terminal, streams.console.is_some(), true)?;
@@ -372,10 +373,11 @@ impl Birth {
             opened: Some(&self.opened),
             mount_maps: mount_maps::open(&self.plan.birth.mount_maps)?,
             fifo: fifo.as_ref().map(AsFd::as_fd),
+            cgroup: self.cgroup.as_ref().map(Cgroup::fd),
             ..given
         };
-        let cgroup = self.cgroup.as_ref().filter(|_| !self.plan.birth.placed_later).map(Cgroup::fd);
-        let child = spawn::init(&self.plan.birth, &descriptors, cgroup).context(phrase::START_PROCESS)?;
+        let entered = descriptors.cgroup.filter(|_| self.parent == Parent::Sleeps);
+        let child = spawn::init(&self.plan.birth, &descriptors, entered).context(phrase::START_PROCESS)?;
         log::phase("clone");
         Ok(child)
     }
@@ -484,8 +486,7 @@ impl Caller for Birth {
 
     fn place(&mut self, pid: i32) -> Result<()> {
         let (Some(manager), Some(unit)) = (&mut self.manager, &self.plan.cgroup.unit) else {
-            let added = self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.add(pid));
-            return added.context(phrase::APPLY_CGROUP);
+            return Ok(());
         };
         // A refusal leaves no unit of ours.
         manager.start(unit, pid).context(phrase::APPLY_CGROUP)?;

@@ -121,7 +121,9 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
 /// As for [`exec`].
 pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Added>> {
     let (addition, birth) = Addition::prepare(context, options, Parent::GoesOn)?;
-    if addition.below.is_some() || birth.initial_affinity.is_some() {
+    // What the kernel would refuse is told by the other way.
+    let place = addition.cgroup.as_ref().is_some_and(|cgroup| !cgroup.is_parent());
+    if !place || addition.below.is_some() || birth.initial_affinity.is_some() {
         return Ok(None);
     }
     check_terminal(birth.terminal, streams.console.is_some(), true)?;
@@ -165,6 +167,7 @@ struct Addition {
     below: Option<String>,
     /// The connection to it.
     porter: Option<Manager>,
+    parent: Parent,
 }
 
 impl Addition {
@@ -184,10 +187,10 @@ impl Addition {
             .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?;
         let below = cgroup.as_ref().map_or(Ok(None), |cgroup| below_unit(&container, cgroup))?;
         let mut warnings = Vec::new();
-        let later = below.is_some() || parent == Parent::GoesOn;
-        let birth = plan(context, &container, &process, options, later, &mut warnings)?;
+        let by_turns = parent == Parent::GoesOn;
+        let birth = plan(context, &container, &process, options, (below.is_some(), by_turns), &mut warnings)?;
         warnings.iter().for_each(crate::log::warn);
-        Ok((Self { container, init, cgroup, below, porter: None }, birth))
+        Ok((Self { container, init, cgroup, below, porter: None, parent }, birth))
     }
 
     /// To whom the cgroup belongs, where that is not the caller.
@@ -204,9 +207,11 @@ impl Addition {
         let descriptors = Descriptors {
             container_init: Some(self.init.as_fd()),
             container_time: time.as_ref().map(AsFd::as_fd),
+            cgroup: self.cgroup.as_ref().map(Cgroup::fd),
             ..given
         };
-        let entered = self.cgroup.as_ref().filter(|_| !birth.placed_later);
+        let apart = birth.placed_later || self.parent == Parent::GoesOn;
+        let entered = self.cgroup.as_ref().filter(|_| !apart);
         let child = spawn::init(birth, &descriptors, entered.map(Cgroup::fd))
             .map_err(|error| unborn(error, entered).context(phrase::START_PROCESS))?;
         crate::log::debug("setns_init: about to exec");
@@ -220,9 +225,8 @@ impl Caller for Addition {
     }
 
     fn place(&mut self, pid: i32) -> Result<()> {
-        match (&mut self.porter, &self.below, &self.cgroup) {
-            (Some(manager), Some(below), _) => manager.attach(below, pid),
-            (_, _, Some(cgroup)) => cgroup.add(pid).map_err(|error| unborn(error, Some(cgroup))),
+        match (&mut self.porter, &self.below) {
+            (Some(manager), Some(below)) => manager.attach(below, pid),
             _ => Ok(()),
         }
     }
@@ -266,7 +270,7 @@ fn plan(
     container: &Container,
     process: &spec::Process,
     options: &Options,
-    placed_later: bool,
+    (placed_later, by_turns): (bool, bool),
     warnings: &mut Vec<String>,
 ) -> Result<plan::Birth> {
     let mut more = 0;
@@ -288,6 +292,7 @@ fn plan(
         terminal_size: terminal::size(),
         more_capabilities: more,
         placed_later,
+        by_turns,
     };
     plan::exec::plan(
         &container.state.saved,

@@ -30,6 +30,8 @@ pub struct Options {
     pub more_capabilities: u64,
     /// systemd puts the process into its cgroup.
     pub placed_later: bool,
+    /// Who bears it must not sleep: init's first process bears a second one in the cgroup.
+    pub by_turns: bool,
 }
 
 /// Decides an exec of `process` in the container that `saved` describes.
@@ -56,6 +58,10 @@ pub fn plan(
 
     let affinity = affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
     let mut steps = Steps::new();
+    if options.by_turns {
+        let cgroup = steps.slot(Slot::Cgroup);
+        steps.push(&Step::ForkInto { kinds: 0, cgroup });
+    }
     steps.push(&Step::Undumpable {});
     if options.placed_later {
         steps.push(&Step::AwaitGo {});

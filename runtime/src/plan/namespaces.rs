@@ -215,13 +215,24 @@ impl Decided {
     }
 
     /// The steps into the namespaces, and what clone3 makes. A process that is put into its cgroup later waits for that
-    /// before anything that would count for its limits, and makes those of `later` then: its cgroup's at least, to see that as the root.
-    pub fn enter(&self, steps: &mut Steps, linux: &Linux, later: u32) -> Result<Late> {
-        let placed_later = later != 0;
-        let by_clone = if self.by_init() { 0 } else { self.new & !TIME & !later };
+    /// before anything that would count for its limits, and shows itself that cgroup as the root.
+    /// By turns init's first process makes them, with the second, in its cgroup.
+    pub fn enter(
+        &self,
+        steps: &mut Steps,
+        linux: &Linux,
+        placed_later: bool,
+        by_turns: bool,
+    ) -> Result<Late> {
+        let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
+        let by_clone = if placed_later { by_clone & !CGROUP } else { by_clone };
         // Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
         let born_into_time = self.is_new(TIME) && !self.time_by_exec;
         let by_clone = if born_into_time { by_clone & !PID } else { by_clone };
+        if by_turns {
+            let cgroup = steps.slot(Slot::Cgroup);
+            steps.push(&Step::ForkInto { kinds: by_clone, cgroup });
+        }
         if by_clone & USER != 0 {
             steps.push(&Step::AwaitMaps {});
         }
@@ -249,7 +260,7 @@ impl Decided {
         if born_anew != 0 || self.joined(PID).is_some() || born_into_time {
             steps.push(&Step::Fork { kinds: born_anew });
         }
-        Ok(Late { clone_flags: by_clone })
+        Ok(Late { clone_flags: if by_turns { 0 } else { by_clone } })
     }
 
     fn become_root(&self, steps: &mut Steps) {

@@ -24,6 +24,8 @@ pub enum Slot {
     PidfdSocket,
     /// What `start` opens at its other end.
     Fifo,
+    /// The cgroup.
+    Cgroup,
 }
 
 /// Bytes that grow, for the encoder of pintle-init.
