@@ -64,7 +64,9 @@ enum Contest {
     Run,
     /// `ctr task exec … true`
     Exec,
-    /// The programs that those two have executed
+    /// What a daemon asks of a shim for one exec, asked without ctr and daemon
+    Asked,
+    /// The programs that `run` and `exec` have executed
     Executions,
 }
 
@@ -128,7 +130,7 @@ impl Arguments {
                     table.idle.push(Idle::of(&lane)?);
                 }
             }
-            Contest::Run | Contest::Exec => {
+            Contest::Run | Contest::Exec | Contest::Asked => {
                 table.rows.extend(rounds(&self.lanes(programs)?, contest, self.rounds as usize, others)?);
             }
             Contest::Executions => {
@@ -149,22 +151,31 @@ impl Arguments {
 /// All who take part, one after the other, again and again.
 fn rounds(lanes: &[Lane], contest: Contest, rounds: usize, others: &mut Others) -> Result<Vec<Row>> {
     let idle = match contest {
-        Contest::Exec => lanes.iter().map(|lane| lane.idle().map(Some)).collect::<Result<Vec<_>>>()?,
-        _ => lanes.iter().map(|_| None).collect(),
+        Contest::Run => lanes.iter().map(|_| None).collect(),
+        _ => lanes.iter().map(|lane| lane.idle().map(Some)).collect::<Result<Vec<_>>>()?,
     };
+    let client = |(lane, id): (&Lane, &Option<String>)| {
+        id.as_deref().filter(|_| contest == Contest::Asked).map(|id| lane.client(id))
+    };
+    let mut clients: Vec<_> = lanes.iter().zip(&idle).map(client).collect();
     let mut costs = vec![Vec::new(); lanes.len()];
     for round in 0..WARM_UP + rounds {
         others.look();
-        for ((lane, idle), costs) in lanes.iter().zip(&idle).zip(&mut costs) {
-            let cost = match idle {
-                Some(id) => Cost::of(lane, &lane.exec_true(id))?,
-                None => Cost::of(lane, &lane.run_true())?,
+        for (((lane, idle), client), costs) in lanes.iter().zip(&idle).zip(&mut clients).zip(&mut costs) {
+            let cost = match (idle, client) {
+                (Some(id), Some(client)) => Cost::asked(lane, client, id)?,
+                (Some(id), None) => Cost::of(lane, &lane.exec_true(id))?,
+                (None, _) => Cost::of(lane, &lane.run_true())?,
             };
             if round >= WARM_UP {
                 costs.push(cost);
             }
         }
     }
-    let name = if contest == Contest::Exec { "exec true" } else { "run --rm true" };
+    let name = match contest {
+        Contest::Run => "run --rm true",
+        Contest::Asked => "exec, asked",
+        _ => "exec true",
+    };
     Ok(lanes.iter().zip(&costs).map(|(lane, costs)| Row::new(name, lane, costs)).collect())
 }

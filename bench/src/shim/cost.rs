@@ -6,6 +6,7 @@ use crate::failure::{Doing, Failure, Result};
 use crate::lane::{Containerd, Lane, Who};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+use pintle_engines::task::{Shim, Stdio};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -55,15 +56,35 @@ impl Cost {
     /// ctr fails; a process stays.
     pub fn of(lane: &Lane, words: &[String]) -> Result<Self> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let population = lane.population()?;
         let mut command = lane.command(&words)?;
+        Self::around(lane, || match command.status().doing("ctr")?.success() {
+            true => Ok(()),
+            false => Err(lane.failure(&words)),
+        })
+    }
+
+    /// Of what a daemon asks of a shim for one exec of `true`: Exec, Start, Wait, Delete. No ctr and no daemon have a part in it.
+    ///
+    /// # Errors
+    /// The shim refuses; a process stays.
+    pub fn asked(lane: &Lane, shim: &mut Shim, container: &str) -> Result<Self> {
+        const NAME: &str = "asked";
+        Self::around(lane, || {
+            let refused = |status| Failure::new(format!("the shim of {container}: {status:?}"));
+            shim.exec(container, NAME, &["true"], &Stdio::default()).map_err(refused)?;
+            for method in ["Start", "Wait", "Delete"] {
+                shim.ask(method, container, NAME).map_err(refused)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn around(lane: &Lane, call: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let population = lane.population()?;
         let before = Counted::now(lane)?;
         let begin = Instant::now();
-        let status = command.status().doing("ctr")?;
+        call()?;
         let wall = begin.elapsed();
-        if !status.success() {
-            return Err(lane.failure(&words));
-        }
         lane.settle(population)?;
         std::thread::sleep(AFTER);
         let after = Counted::now(lane)?;

@@ -3,6 +3,7 @@
 
 use crate::failure::{Doing, Failure, Result};
 use clap::ValueEnum;
+use pintle_engines::task::{Shim, socket};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -259,6 +260,12 @@ impl Lane {
     /// The words of a `ctr task exec`.
     pub fn exec_true(&self, container: &str) -> Vec<String> {
         ["tasks", "exec", "--exec-id", &id(), container, "true"].map(str::to_owned).to_vec()
+    }
+
+    /// A client of the shim of a container that [`Lane::idle`] started.
+    pub fn client(&self, container: &str) -> Shim {
+        let bundles = self.place.join("state/io.containerd.runtime.v2.task").join(&self.name);
+        Shim::at(&socket(&bundles.join(container)))
     }
 
     /// Starts a container that does nothing and stays, its output in a file; its id.
