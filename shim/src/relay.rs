@@ -3,16 +3,22 @@
 
 use crate::poll::{EventFlags, Poll, Token};
 use pintle::error::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Moved at once, in bytes.
 const CHUNK: usize = 64 << 10;
 /// Moved before others have their turn, in bytes.
 const TURN: usize = 1 << 20;
+/// How long the engine may take to read the rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first look whether it has.
+const SOON: Duration = Duration::from_millis(1);
 
 /// A stream that is being copied.
 #[derive(Debug)]
@@ -28,6 +34,10 @@ pub struct Relay {
     /// Read and not written yet.
     pending: Vec<u8>,
     ended: bool,
+    /// Since when the engine may have something left to read after the end.
+    over: Option<Instant>,
+    /// Somebody looks again whether it has.
+    pub awaited: bool,
 }
 
 /// How far a relay came.
@@ -52,13 +62,16 @@ impl Relay {
             spliced: true,
             pending: Vec::new(),
             ended: false,
+            over: None,
+            awaited: false,
         }
     }
 
     /// From the engine's fifo to a process's pipe or terminal.
     pub fn input(source: Source, to: OwnedFd) -> Self {
         let writer = Some(source.writer);
-        Self { from: source.from, to, reader: None, writer, spliced: true, pending: Vec::new(), ended: false }
+        let relay = Self::out(source.from, Sink::pipe(to));
+        Self { writer, ..relay }
     }
 
     /// Has both ends watched.
@@ -78,6 +91,20 @@ impl Relay {
     /// The engine will write no more: when its writers have closed the fifo, that is the end.
     pub fn close_input(&mut self) {
         self.writer = None;
+    }
+
+    /// After the end: when to look again whether the engine has read the rest, that it may be in the middle of opening to read. None: it has,
+    /// or will not.
+    pub fn last_look(&mut self) -> Option<Duration> {
+        if self.reader.take().is_some() {
+            self.over = Some(Instant::now());
+        }
+        let since = self.over?.elapsed();
+        let unread = rustix::io::ioctl_fionread(&self.to).is_ok_and(|bytes| bytes > 0);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut events = [PollFd::new(&self.to, PollFlags::OUT)];
+        let read = poll(&mut events, Some(&now)).is_ok() && !events[0].revents().contains(PollFlags::ERR);
+        (unread && read && since < PATIENCE).then(|| (since / 2).max(SOON))
     }
 
     /// Moves what can be moved.

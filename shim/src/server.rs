@@ -8,6 +8,7 @@ use crate::process::Origin;
 use crate::publisher::Publisher;
 use crate::service::Service;
 use crate::socket;
+use crate::unfinished::Note;
 use crate::wire::frame::{Connection, Incoming, REQUEST, RESPONSE, Request, Response};
 use crate::wire::{Code, Failure};
 use nix::sys::signal::Signal;
@@ -65,6 +66,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
         peers: BTreeMap::new(),
         number: 0,
         asked_to_end: false,
+        note: Note::of(&path).ok(),
         path: Some(path),
         began: Instant::now(),
         alone_since: None,
@@ -100,6 +102,8 @@ struct Server {
     asked_to_end: bool,
     /// Its socket, as long as it is found there.
     path: Option<PathBuf>,
+    /// Before there is a container nobody cleans up after this process but the next one.
+    note: Option<Note>,
     began: Instant,
     /// Since when nobody was there.
     alone_since: Option<Instant>,
@@ -122,6 +126,7 @@ impl Server {
             self.listen_again();
             self.service.turn();
             self.send_answers();
+            self.note.take_if(|_| !self.service.is_new());
             let deserted = self.alone_until().is_some_and(|until| until <= Instant::now());
             if self.service.is_over() || self.asked_to_end || deserted {
                 self.retire();

@@ -91,6 +91,8 @@ enum Alarm {
     Drain(u32),
     /// This process's output was waited to be read for long enough.
     Unheard(u32),
+    /// Another look whether the rest of this stream was read.
+    Unread(u32),
     /// Another look for readers of this process's output.
     Readers(u32),
     /// This process's logger had the time that it needs to end by itself.
@@ -223,6 +225,7 @@ impl Service {
                 Alarm::Birth(process) => self.birth_too_long(process),
                 Alarm::Release(process) => self.not_released(process),
                 Alarm::Drain(process) => self.stop_draining(process),
+                Alarm::Unread(relay) => self.look_for_rest(relay),
                 Alarm::Readers(process) => self.look_for_readers(process),
                 Alarm::Unheard(process) => self.tell_birth(process),
                 Alarm::Logger(process) => self.end_logger(process, Signal::TERM),

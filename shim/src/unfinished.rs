@@ -1,5 +1,5 @@
-//! What a `start` or `delete` that is killed in the middle would leave: a socket on which nobody listens, and of which nobody was told. Each
-//! notes its socket while it is at it, and takes away those that others noted who are gone.
+//! What a `start` or `delete` that is killed in the middle would leave, or a server without a container: a socket on which nobody listens, and
+//! after which nobody cleans up. Each notes its socket while it is at it, and takes away those that others noted who are gone.
 
 use crate::socket;
 use pintle::error::{Context as _, Result};

@@ -157,6 +157,12 @@ impl Service {
             Turn::Waits => {}
             Turn::Goes => self.ready.push_back(number),
             Turn::Over => {
+                if let Some(after) = relay.last_look() {
+                    if !std::mem::replace(&mut relay.awaited, true) {
+                        self.alarm(after, Alarm::Unread(number));
+                    }
+                    return;
+                }
                 self.relays.remove(&number);
                 match self.processes.get_mut(&process) {
                     Some(process) if process.input == Some(number) => process.input = None,
@@ -164,6 +170,14 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// The engine may have read the rest by now.
+    pub(super) fn look_for_rest(&mut self, number: u32) {
+        if let Some((_, relay)) = self.relays.get_mut(&number) {
+            relay.awaited = false;
+        }
+        self.relay(number);
     }
 
     pub(super) fn one_is_over(&mut self, number: u32) {
