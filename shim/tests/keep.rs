@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -49,14 +49,7 @@ impl Said {
 impl Place {
     /// The container is a shell's with this script. None where there can't be any: the test is skipped.
     fn new(script: &str) -> Option<Self> {
-        // One with an interpreter would not find its libraries there.
-        let is_static =
-            |path: &&Path| fs::read(path).is_ok_and(|elf| !elf.windows(9).any(|bytes| bytes == b"/ld-linux"));
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(is_static);
-        let (true, Some(busybox)) = (rustix::process::geteuid().is_root(), busybox) else {
-            println!("SKIP {}: needs root and a static busybox", std::thread::current().name().unwrap_or(""));
-            return None;
-        };
+        let busybox = pintle_tests::static_busybox()?;
         let number = PLACES.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("pk{}-{number}", std::process::id()));
         for folder in ["proc", "dev", "sys", "bin"] {

@@ -2,7 +2,7 @@
 
 use crate::skip;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,18 @@ pub fn namespace(pid: impl std::fmt::Display, file: &str) -> String {
 /// Whether this process is there, neither a zombie nor just being collected by its parent.
 pub fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z") && !s.contains(") X"))
+}
+
+/// The host's busybox, if it is one for a container without libraries, and this process root: else the calling test is told as skipped.
+pub fn static_busybox() -> Option<PathBuf> {
+    let is_static =
+        |path: &PathBuf| fs::read(path).is_ok_and(|elf| !elf.windows(9).any(|bytes| bytes == b"/ld-linux"));
+    let found = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(is_static);
+    let found = found.filter(|_| nix::unistd::geteuid().is_root());
+    if found.is_none() {
+        println!("SKIP {}: needs root and a static busybox", std::thread::current().name().unwrap_or(""));
+    }
+    found
 }
 
 /// Ends a process of the host that may be gone already.

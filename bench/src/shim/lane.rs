@@ -3,6 +3,7 @@
 
 use crate::failure::{Doing, Failure, Result};
 use clap::ValueEnum;
+use pintle_engines::daemon::WITHOUT;
 use pintle_engines::task::{Shim, socket};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
@@ -18,24 +19,6 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const IMAGE: &str = "docker.io/test/busybox:1";
 /// How long anything may take that is not measured.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What needs a network, a device or another system, and what only Kubernetes needs; by the names of 1.6 and of 2.x.
-const WITHOUT: &[&str] = &[
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.cri.v1.images",
-    "io.containerd.cri.v1.runtime",
-    "io.containerd.internal.v1.tracing",
-    "io.containerd.tracing.processor.v1.otlp",
-    "io.containerd.nri.v1.nri",
-    "io.containerd.podsandbox.controller.v1.podsandbox",
-    "io.containerd.grpc.v1.sandbox-controllers",
-    "io.containerd.snapshotter.v1.aufs",
-    "io.containerd.snapshotter.v1.blockfile",
-    "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper",
-    "io.containerd.snapshotter.v1.erofs",
-    "io.containerd.snapshotter.v1.zfs",
-];
 
 /// Ids are never used twice: nothing of an earlier container is in the way.
 static NUMBER: AtomicU32 = AtomicU32::new(0);

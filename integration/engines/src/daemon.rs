@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What needs a network, a device or another system, and what only Kubernetes needs; by the names of 1.6 and of 2.x.
-const WITHOUT: &[&str] = &[
+pub const WITHOUT: &[&str] = &[
     "io.containerd.grpc.v1.cri",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",

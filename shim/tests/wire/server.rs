@@ -198,14 +198,7 @@ fn is(request: &Request, methods: &[&str]) -> bool {
 
 /// A container that sleeps; none where there can't be any.
 fn make_container(shim: &Shim) -> Option<()> {
-    // One with an interpreter would not find its libraries there.
-    let is_static =
-        |path: &&Path| fs::read(path).is_ok_and(|elf| !elf.windows(9).any(|bytes| bytes == b"/ld-linux"));
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(is_static);
-    let (true, Some(busybox)) = (rustix::process::geteuid().is_root(), busybox) else {
-        println!("SKIP {}: needs root and a static busybox", std::thread::current().name().unwrap_or(""));
-        return None;
-    };
+    let busybox = pintle_tests::static_busybox()?;
     let bundle = shim.dir.join("bundle");
     for folder in ["proc", "dev", "sys", "bin"] {
         fs::create_dir_all(bundle.join("rootfs").join(folder)).expect("a rootfs");
