@@ -127,10 +127,10 @@ fn build(layers: &[OwnedFd], top: Option<&Upper<'_>>) -> Result<OwnedFd> {
     Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Since Linux 6.5 `lowerdir+` adds one layer. Before that one string names all, of 255 bytes at most, so the names are numbers in
+/// Since Linux 6.8 `lowerdir+` adds one layer. Before that one string names all, of 255 bytes at most, so the names are numbers in
 /// [`DESCRIPTORS`]: enough for some 80 layers.
 fn appends_layers() -> bool {
-    pintle::host::kernel() >= (6, 5)
+    pintle::host::kernel() >= (6, 8)
 }
 
 /// Relative names are looked up in this process' working directory, in the one call or in the other, and not later.

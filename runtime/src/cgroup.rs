@@ -149,7 +149,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// Those of cgroup.procs, cgroups(7).
-    pub fn add(&self, pid: i32) -> Result<()> {
+    fn add(&self, pid: i32) -> Result<()> {
         let told = || format!("write {pid} to {}/cgroup.procs", self.path.display());
         file::write(&self.dir, "cgroup.procs", &pid.to_string()).with_context(told)
     }

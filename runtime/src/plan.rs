@@ -258,16 +258,21 @@ impl<'a> Parts<'a> {
     fn birth(&self) -> Result<Birth> {
         let options = self.given.options;
         let (mut steps, mut mount_maps) = (Steps::new(), Vec::new());
-        affinity::Decided::of_container().run_on(&mut steps);
         let placed_later = self.cgroup.unit.is_some();
-        let late = self.spaces.enter(&mut steps, self.given.linux, placed_later, options.by_turns)?;
+        if options.by_turns {
+            // First of all: what follows is about the process in the cgroup.
+            let cgroup = steps.slot(Slot::Cgroup);
+            steps.push(&Step::ForkInto { kinds: self.spaces.by_clone(placed_later), cgroup });
+        }
+        affinity::Decided::of_container().run_on(&mut steps);
+        let late = self.spaces.enter(&mut steps, self.given.linux, placed_later)?;
         self.build(&mut steps, &mut mount_maps)?;
         self.enter(&mut steps)?;
         let sync = self.sync();
         self.run(&mut steps, sync)?;
         Ok(Birth {
             steps,
-            namespaces: late.clone_flags,
+            namespaces: if options.by_turns { 0 } else { late.clone_flags },
             id_maps: self.spaces.id_maps.clone(),
             keep_capabilities: late.clone_flags & namespaces::USER != 0,
             first_private: 3 + options.listen_fds + options.preserve_fds,

@@ -30,8 +30,10 @@ impl Idle {
     /// After each sleep, of which something was the end, or not.
     pub fn awake(&mut self, happened: bool) {
         let now = Instant::now();
-        if happened || self.due.is_none_or(|due| now < due) {
+        if happened {
             self.due = Some(now + QUIET);
+        }
+        if self.due.is_none_or(|due| now < due) {
             return;
         }
         self.due = None;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 64 << 10;
 /// Moved before others have their turn, in bytes.
 const TURN: usize = 1 << 20;
-/// How long the engine may take to read the rest.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the engine may take to read the rest: to get from opening to reading, if it means to.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The first look whether it has.
 const SOON: Duration = Duration::from_millis(1);
 

@@ -51,10 +51,8 @@ pub fn listen(path: &Path) -> Result<Option<OwnedFd>> {
     let told = || format!("create new shim socket: {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(told)?;
-    // Between bind and listen a living one looks dead.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(folder, flags, Mode::empty()).with_context(told)?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).with_context(told)?;
+    // Whoever looks meanwhile would take it for dead.
+    let _alone = lock(folder).with_context(told)?;
     let to = SocketAddrUnix::new(path).with_context(told)?;
     // A second time where a dead one was in the way.
     for _ in 0..2 {
@@ -97,6 +95,14 @@ pub fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Nobody else makes or removes sockets there.
+fn lock(folder: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(folder, flags, Mode::empty())?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
 fn new() -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -115,6 +121,8 @@ fn short(path: &Path) -> String {
 
 /// Takes away what a shim left that is gone, with the sockets beside; one that lives keeps its own.
 pub fn remove_dead(path: &Path) {
+    // Between bind and listen a living one looks dead.
+    let _alone = lock(path.parent().unwrap_or(Path::new("/")));
     if !connect(path).is_err_and(|errno| errno == Errno::CONNREFUSED) {
         return;
     }

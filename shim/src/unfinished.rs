@@ -10,9 +10,13 @@ use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where the notes are, beside the sockets.
 const FOLDER: &str = ".unfinished";
+
+/// Of this process's notes.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A note, as long as somebody is at it.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl Note {
         let file = open(&folder, flags, Mode::from_raw_mode(0o600)).context("make a note")?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).context("lock a note")?;
         rustix::io::write(&file, socket.as_os_str().as_bytes()).context("write a note")?;
-        let path = folder.join(std::process::id().to_string());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{}.{number}", std::process::id()));
         let own = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(CWD, own, CWD, &path, AtFlags::SYMLINK_FOLLOW).context("name a note")?;
         Ok(Self { path, file })

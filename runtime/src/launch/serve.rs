@@ -124,6 +124,10 @@ impl<C: Caller> Delivery<C> {
 
     /// Ends the birth. It is over when its process is.
     pub fn give_up(&mut self, error: Error) {
+        if self.flags.contains(RecvFlags::DONTWAIT) {
+            // It may go on in another process by now. What else it says, or fails with, plays no part any more.
+            let _moot = self.hear();
+        }
         for pidfd in self.first.iter().map(|(_, pidfd)| pidfd).chain([&self.child.pidfd]) {
             // ESRCH means what was wanted.
             let _gone = pidfd_send_signal(pidfd, Signal::KILL);

@@ -214,25 +214,23 @@ impl Decided {
         self.joined(USER).is_some() || (self.is_new(USER) && !self.joined.is_empty())
     }
 
-    /// The steps into the namespaces, and what clone3 makes. A process that is put into its cgroup later waits for that
-    /// before anything that would count for its limits, and shows itself that cgroup as the root.
-    /// By turns init's first process makes them, with the second, in its cgroup.
-    pub fn enter(
-        &self,
-        steps: &mut Steps,
-        linux: &Linux,
-        placed_later: bool,
-        by_turns: bool,
-    ) -> Result<Late> {
+    /// What clone3 makes.
+    pub fn by_clone(&self, placed_later: bool) -> u32 {
         let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
         let by_clone = if placed_later { by_clone & !CGROUP } else { by_clone };
-        // Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
-        let born_into_time = self.is_new(TIME) && !self.time_by_exec;
-        let by_clone = if born_into_time { by_clone & !PID } else { by_clone };
-        if by_turns {
-            let cgroup = steps.slot(Slot::Cgroup);
-            steps.push(&Step::ForkInto { kinds: by_clone, cgroup });
-        }
+        if self.is_born_into_time() { by_clone & !PID } else { by_clone }
+    }
+
+    /// Without entry by execve, a process has to be born into the time namespace; the pid namespace waits for it.
+    fn is_born_into_time(&self) -> bool {
+        self.is_new(TIME) && !self.time_by_exec
+    }
+
+    /// The steps into the namespaces, and what clone3 makes. A process that is put into its cgroup later waits for that
+    /// before anything that would count for its limits, and shows itself that cgroup as the root.
+    pub fn enter(&self, steps: &mut Steps, linux: &Linux, placed_later: bool) -> Result<Late> {
+        let by_clone = self.by_clone(placed_later);
+        let born_into_time = self.is_born_into_time();
         if by_clone & USER != 0 {
             steps.push(&Step::AwaitMaps {});
         }
@@ -260,7 +258,7 @@ impl Decided {
         if born_anew != 0 || self.joined(PID).is_some() || born_into_time {
             steps.push(&Step::Fork { kinds: born_anew });
         }
-        Ok(Late { clone_flags: if by_turns { 0 } else { by_clone } })
+        Ok(Late { clone_flags: by_clone })
     }
 
     fn become_root(&self, steps: &mut Steps) {

@@ -33,7 +33,7 @@ pub fn command(mounts: &[Mount], bundle: &Path, log: &Path) -> Result<Command> {
     file.write_all(&Order { mounts: mounts.to_vec() }.encode_to_vec())?;
     file.rewind()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(NAME).arg(log).arg(bundle);
+    command.arg0(NAME).arg(log).arg(bundle).arg(std::process::id().to_string());
     command.stdin(file).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     Ok(command)
 }
@@ -52,9 +52,13 @@ pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
 fn mount(mut words: impl Iterator<Item = OsString>) -> Result<()> {
     // Nobody would take away what came later.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
-    let (Some(log), Some(bundle)) = (words.next(), words.next()) else {
-        return Err(Error::new("a log and a bundle have to be named"));
+    let (Some(log), Some(bundle), Some(parent)) = (words.next(), words.next(), words.next()) else {
+        return Err(Error::new("a log, a bundle and the parent have to be named"));
     };
+    let own = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
+    if parent.to_str() != Some(own.to_string().as_str()) {
+        return Err(Error::new("its parent is gone"));
+    }
     log::configure(Some(Path::new(&log)), log::Format::Json, false)?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).context("read standard input")?;

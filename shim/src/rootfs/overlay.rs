@@ -17,7 +17,7 @@ use std::path::Path;
 /// What fsconfig(2) takes as a string, in bytes, without its end.
 const LONGEST_STRING: usize = 255;
 /// The kernel from which on layers are told one by one.
-const ONE_BY_ONE: (u32, u32) = (6, 5);
+const ONE_BY_ONE: (u32, u32) = (6, 8);
 
 /// A directory under a name that overlayfs takes literally.
 struct Layer {
@@ -128,13 +128,14 @@ fn by_context(one: &Mount, parsed: &Parsed, others: &[Other], layers: &[Layer], 
     move_mount(&made, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context("move_mount")
 }
 
-/// Before Linux 6.5: by mount(2), whose page takes the names of some two hundred descriptors.
+/// Before Linux 6.8: by mount(2), whose page takes the names of some two hundred descriptors.
 fn by_string(one: &Mount, parsed: &Parsed, others: &[Other], layers: &[Layer], target: &Path) -> Result<()> {
     let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
     let mut words: Vec<String> = others
         .iter()
         .map(|(key, value)| match value {
             None => key.clone(),
+            Some(value) if value.name.contains(',') => format!("{key}=\"{}\"", value.name),
             Some(value) => format!("{key}={}", value.name),
         })
         .collect();
@@ -161,9 +162,9 @@ fn lowers(data: &[String]) -> Result<(Vec<String>, Vec<Other>)> {
                 others.push((key.to_owned(), Some(Layer::of(&split_off(path, "").concat())?)));
             }
             // An administrator may have written several of these into one word.
-            _ => others.extend(option.split(',').map(|word| match word.split_once('=') {
+            _ => others.extend(words(option).into_iter().map(|word| match word.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(Layer { name: value.into(), open: None })),
-                None => (word.to_owned(), None),
+                None => (word, None),
             })),
         }
     }
@@ -171,6 +172,20 @@ fn lowers(data: &[String]) -> Result<(Vec<String>, Vec<Other>)> {
         return Err(Error::new("lowerdir: no list of directories"));
     }
     Ok((paths, others))
+}
+
+/// What stands between commas, unless they are in quotation marks, as in `context="u:r:t:s0:c1,c2"`. The marks are for mount(2) only.
+fn words(option: &str) -> Vec<String> {
+    let (mut words, mut quoted) = (vec![String::new()], false);
+    for letter in option.chars() {
+        match (letter, words.last_mut()) {
+            ('"', _) => quoted = !quoted,
+            (',', _) if !quoted => words.push(String::new()),
+            (letter, Some(word)) => word.push(letter),
+            (_, None) => {}
+        }
+    }
+    words
 }
 
 /// What stands between colons; a backslash takes the next character's meaning away.
@@ -193,4 +208,15 @@ fn split_off(list: &str, separators: &str) -> Vec<String> {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_label_is_one_word() {
+        assert_eq!(words("index=off,xino=off"), ["index=off", "xino=off"]);
+        assert_eq!(words("context=\"u:r:t:s0:c1,c2\",ro"), ["context=u:r:t:s0:c1,c2", "ro"]);
+    }
 }

@@ -116,7 +116,7 @@ fn older_kernels_take_some_two_hundred_layers() {
     assert_eq!(place.text("last"), "399");
     place.clear();
     let said = overlay_on(&place, &overlay_of(&layers, &[]), (5, 14)).unwrap_err().to_string();
-    assert_eq!(said, "400 layers: so many need Linux 6.5");
+    assert_eq!(said, "400 layers: so many need Linux 6.8");
     assert_eq!(place.mounts(), 0);
 }
 
@@ -127,7 +127,7 @@ fn names_may_be_strange_and_long() {
     let layers =
         ["a:b", "c,d", r"e\f", long.as_str()].map(|name| place.folder(name, &name.replace('/', "")[..3]));
     let escaped = layers.map(|path| path.replace('\\', r"\\").replace(':', r"\:"));
-    for kernel in [(5, 14), (6, 5)] {
+    for kernel in [(5, 14), (6, 8)] {
         overlay_on(&place, &overlay_of(&escaped, &["ro"]), kernel).unwrap();
         for name in ["a:b", "c,d", r"e\f", "lll"] {
             assert!(place.rootfs().join(name).exists(), "{name}");
@@ -144,7 +144,7 @@ fn layers_are_mapped() {
     let [upper, work] = ["upper", "work"].map(|name| place.folder(name, "own"));
     let [upper, work] = [format!("upperdir={upper}"), format!("workdir={work}")];
     let maps = ["uidmap=0:100000:65536", "gidmap=0:200000:65536", &upper, &work];
-    for (count, kernel) in [(1, (6, 5)), (60, (6, 5)), (60, (5, 19))] {
+    for (count, kernel) in [(1, (6, 8)), (60, (6, 8)), (60, (5, 19))] {
         let one = overlay_of(&layers[..count], &maps);
         assert!(may_wait(std::slice::from_ref(&one)));
         overlay_on(&place, &one, kernel).unwrap();

@@ -36,6 +36,9 @@ impl Service {
             let words = format!("bundle {:?}: no absolute path", request.bundle);
             return Err(Failure::new(Code::InvalidArgument, words));
         }
+        if let Some(other) = self.tasks.values().find(|task| task.bundle == bundle) {
+            return Err(Failure::new(Code::InvalidArgument, format!("the bundle is that of {}", other.id)));
+        }
         let runtime = Runtime::new(runtime::options(request.options.as_ref())?, &bundle, &self.namespace);
         runtime.keep(&bundle)?;
         let config = Config::of(&bundle);
