@@ -187,7 +187,8 @@ fn rubbish_never_ends_a_shim() {
     let before = shim.descriptors();
     // That would end it, and rightly.
     shim.hears(20_000, 0x5eed, |request| !is(request, &["Shutdown"]));
-    wait_for("as many descriptors as before", || shim.descriptors() == before);
+    // A note of a server without a container goes with the first request for one.
+    wait_for("as many descriptors as before", || shim.descriptors() <= before);
     shim.ends();
 }
 
