@@ -35,7 +35,7 @@ pub fn static_busybox() -> Option<PathBuf> {
     let is_static =
         |path: &PathBuf| fs::read(path).is_ok_and(|elf| !elf.windows(9).any(|bytes| bytes == b"/ld-linux"));
     let found = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(is_static);
-    let found = found.filter(|_| nix::unistd::geteuid().is_root());
+    let found = found.filter(|_| rustix::process::geteuid().is_root());
     if found.is_none() {
         println!("SKIP {}: needs root and a static busybox", std::thread::current().name().unwrap_or(""));
     }
