@@ -11,6 +11,7 @@ mod machine;
 mod meter;
 #[path = "images/table.rs"]
 mod table;
+mod target;
 
 use clap::{Parser, ValueEnum};
 use contests::{Contest, Field};

@@ -11,6 +11,7 @@ mod private;
 mod report;
 mod rounds;
 mod runtimes;
+mod target;
 mod targets;
 mod timeline;
 

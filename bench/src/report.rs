@@ -3,7 +3,8 @@
 use crate::machine::Machine;
 use crate::rounds::Row;
 use crate::runtimes::Runtime;
-use crate::targets::{Target, ratio};
+use crate::target::Target;
+use crate::targets::ratio;
 use serde::Serialize;
 use std::fmt;
 
@@ -28,13 +29,13 @@ impl fmt::Display for Report {
         self.table(f)?;
         writeln!(f)?;
         for target in &self.targets {
-            let verdict = if target.ok { "ok" } else { "MISSED" };
             writeln!(
                 f,
-                "{:<24} {:>9}: {:>9} {verdict}",
+                "{:<24} {:>9}: {:>9} {}",
                 target.name,
                 short(target.limit),
-                short(target.value)
+                short(target.value),
+                target.verdict()
             )?;
         }
         Ok(())

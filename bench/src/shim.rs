@@ -14,6 +14,7 @@ mod machine;
 mod memory;
 #[path = "shim/table.rs"]
 mod table;
+mod target;
 
 use clap::{Parser, ValueEnum};
 use cost::{Cost, Row};

@@ -2,7 +2,7 @@
 //! out.
 
 use crate::rounds::{Figures, Row};
-use serde::Serialize;
+use crate::target::Target;
 
 /// `pintle / other` of an operation's medians is at most the number.
 const RATIOS: &[(&str, &str, f64)] = &[
@@ -22,25 +22,6 @@ const PEAK_KIB: f64 = 3072.0;
 
 /// The most that the binary may have.
 const BYTES: f64 = 4_000_000.0;
-
-/// One line under the table.
-#[derive(Debug, Serialize)]
-pub struct Target {
-    /// What is compared with what.
-    pub name: String,
-    /// At most this.
-    pub limit: f64,
-    /// What it is.
-    pub value: f64,
-    /// Whether it is reached.
-    pub ok: bool,
-}
-
-impl Target {
-    fn new(name: String, limit: f64, value: f64) -> Self {
-        Self { name, limit, value, ok: value <= limit }
-    }
-}
 
 /// The figures of a row.
 pub fn figures<'a>(rows: &'a [Row], operation: &str, runtime: &str) -> Option<&'a Figures> {
@@ -65,7 +46,7 @@ pub fn judge(rows: &[Row], bytes: u64) -> Vec<Target> {
         .collect();
     let own = rows.iter().filter(|row| row.runtime == "pintle");
     let peak = own.filter_map(|row| Some(row.figures.as_ref()?.peak_kib)).reduce(f64::max);
-    targets.extend(peak.map(|peak| Target::new("peak memory, KiB".into(), PEAK_KIB, peak)));
-    targets.push(Target::new("binary, bytes".into(), BYTES, bytes as f64));
+    targets.extend(peak.map(|peak| Target::new("peak memory, KiB", PEAK_KIB, peak)));
+    targets.push(Target::new("binary, bytes", BYTES, bytes as f64));
     targets
 }

@@ -1,7 +1,6 @@
 //! How this process starts others.
 
 use nix::sys::signal::{SigSet, Signal};
-use pintle::error::{Context as _, Result};
 use std::process::Command;
 
 /// What the server waits for by signalfd(2), and so blocks.
@@ -16,10 +15,10 @@ pub fn signals() -> SigSet {
 ///
 /// # Errors
 /// Those of the command.
-pub fn spawn(command: &mut Command) -> Result<u32> {
+pub fn spawn(command: &mut Command) -> std::io::Result<u32> {
     let signals = signals();
-    signals.thread_unblock().context("unblock signals")?;
+    signals.thread_unblock()?;
     let child = command.spawn();
-    signals.thread_block().context("block signals")?;
+    signals.thread_block()?;
     Ok(child?.id())
 }

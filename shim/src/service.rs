@@ -25,12 +25,11 @@ use births::Bearing;
 use exits::Ended;
 use loggers::Unready;
 use memory::Memory;
-use pintle::error::errno_text;
+use pintle::error::Error;
 use pintle::log;
 use pintle::ops::start::Release;
 use prost::Message;
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
 use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -368,10 +367,10 @@ impl Service {
                 let runtime =
                     self.process(call.process).and_then(|process| self.runtime_of(&process.task))?;
                 let name = runtime.name();
-                let missing = error.to_string().ends_with(&errno_text(Errno::NOENT));
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
                 let ended = match missing && !name.contains('/') {
                     true => format!("exec: {name:?}: executable file not found in $PATH"),
-                    false => format!("fork/exec {name}: {error}"),
+                    false => format!("fork/exec {name}: {}", Error::from(error)),
                 };
                 return Err(runtime.failure(call.verb.failed(), call.mark, &ended));
             }

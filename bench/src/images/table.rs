@@ -3,6 +3,7 @@
 use crate::contests::{Contest, Who};
 use crate::machine::Machine;
 use crate::meter::Cost;
+use crate::target::Target;
 use serde::Serialize;
 use std::fmt;
 
@@ -30,15 +31,6 @@ pub struct Row {
     pub median: Cost,
     /// The shortest.
     pub fastest_s: f64,
-}
-
-/// One line under the table.
-#[derive(Debug, Serialize)]
-pub struct Target {
-    name: String,
-    limit: f64,
-    value: f64,
-    ok: bool,
 }
 
 impl Row {
@@ -69,7 +61,7 @@ pub fn judge(rows: &[Row]) -> Vec<Target> {
     };
     let ratio = |contest, other: Who, limit| {
         let value = cost(contest, Who::Pintle)?.wall_s / cost(contest, other)?.wall_s;
-        Some(target(format!("{} / {}", contest.name(), other.name()), limit, value))
+        Some(Target::new(format!("{} / {}", contest.name(), other.name()), limit, value))
     };
     let deb = cost(Contest::Deb, Who::Pintle);
     let bundle = cost(Contest::Bundle, Who::Pintle);
@@ -78,16 +70,12 @@ pub fn judge(rows: &[Row]) -> Vec<Target> {
         ratio(Contest::Deb, Who::Skopeo, 0.25),
         ratio(Contest::Small, Who::Umoci, 0.35),
         ratio(Contest::Pull, Who::Both, 0.4),
-        deb.map(|deb| target("unpack deb: peak MiB".into(), 16.0, deb.peak_mib)),
-        bundle.map(|bundle| target("bundle: ms".into(), 10.0, bundle.wall_s * 1000.0)),
+        deb.map(|deb| Target::new("unpack deb: peak MiB", 16.0, deb.peak_mib)),
+        bundle.map(|bundle| Target::new("bundle: ms", 10.0, bundle.wall_s * 1000.0)),
     ]
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn target(name: String, limit: f64, value: f64) -> Target {
-    Target { name, limit, value, ok: value <= limit }
 }
 
 impl fmt::Display for Table {
@@ -123,8 +111,8 @@ impl fmt::Display for Table {
         }
         writeln!(f)?;
         for target in &self.targets {
-            let verdict = if target.ok { "ok" } else { "MISSED" };
-            writeln!(f, "{:<30}{:>7.2}:{:>8.2} {verdict}", target.name, target.limit, target.value)?;
+            let (name, limit, value) = (&target.name, target.limit, target.value);
+            writeln!(f, "{name:<30}{limit:>7.2}:{value:>8.2} {}", target.verdict())?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::executions::Executions;
 use crate::lane::{Containerd, Who};
 use crate::machine::Machine;
 use crate::memory::{Crowd, Idle};
+use crate::target::Target;
 use serde::Serialize;
 use std::fmt;
 
@@ -27,15 +28,6 @@ pub struct Table {
     pub targets: Vec<Target>,
 }
 
-/// One line under the tables.
-#[derive(Debug, Serialize)]
-pub struct Target {
-    name: String,
-    limit: f64,
-    value: f64,
-    ok: bool,
-}
-
 /// Compares what was measured under each daemon with what was promised.
 pub fn judge(table: &Table) -> Vec<Target> {
     [Containerd::Newest, Containerd::Host].into_iter().flat_map(|which| judge_under(table, which)).collect()
@@ -45,7 +37,7 @@ fn judge_under(table: &Table, which: Containerd) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |name: &str, limit: f64, value: Option<f64>| {
         let name = format!("{name}, {}", which.name());
-        targets.extend(value.map(|value| Target { name, limit, value, ok: value <= limit }));
+        targets.extend(value.map(|value| Target::new(name, limit, value)));
     };
     let idle = table.idle.iter().find(|idle| (idle.containerd, idle.shim) == (which, Who::Pintle));
     add("idle: RSS, KiB", 2500.0, idle.map(|idle| idle.rss));
@@ -169,8 +161,8 @@ impl fmt::Display for Table {
         self.programs(f)?;
         writeln!(f)?;
         for target in &self.targets {
-            let verdict = if target.ok { "ok" } else { "MISSED" };
-            writeln!(f, "{:<36}{:>8.2}:{:>9.2} {verdict}", target.name, target.limit, target.value)?;
+            let (name, limit, value) = (&target.name, target.limit, target.value);
+            writeln!(f, "{name:<36}{limit:>8.2}:{value:>9.2} {}", target.verdict())?;
         }
         Ok(())
     }

@@ -157,12 +157,10 @@ impl<C: Caller> Delivery<C> {
             return Ok(true);
         }
         let Some(ending) = endings(self.child.pid, self.child.pidfd.as_fd())? else { return Ok(false) };
-        if let Stage::Over(Err(_)) = self.stage
-            && let Stage::Over(over) = std::mem::replace(&mut self.stage, Stage::Silent)
-        {
-            return over.map(|()| true);
+        match std::mem::replace(&mut self.stage, Stage::Silent) {
+            Stage::Over(over) => over.map(|()| true),
+            _ => Err(self.death(ending).context(phrase::START_PROCESS)),
         }
-        Err(self.death(ending).context(phrase::START_PROCESS))
     }
 
     /// Turns until it is done, for a caller that sleeps meanwhile.

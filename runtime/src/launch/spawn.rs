@@ -177,6 +177,21 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Ending> {
     }
 }
 
+/// Whether a process, anybody's child, has ended; without waiting for that.
+///
+/// # Errors
+/// None in practice.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&now)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+    }
+}
+
 /// runc's exit status for a process that ended so: its own, or 128 and the signal.
 pub fn exit_code(ending: Ending) -> u8 {
     match (ending.code, ending.signal) {

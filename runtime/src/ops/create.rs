@@ -118,7 +118,11 @@ pub fn birth(context: &Context, options: &Options, purpose: Purpose) -> Result<B
 ///
 /// # Errors
 /// As for [`create`].
-pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Newborn>> {
+pub fn begin(
+    context: &Context,
+    options: &Options,
+    streams: Streams<'_>,
+) -> Result<Option<Box<dyn Underway>>> {
     state::check_id(&options.id)?;
     let decision = decide_with(context, options, Purpose::Create, |told| told.by_turns = true)?;
     // Without privileges there may be no cgroup to be born in.
@@ -128,7 +132,7 @@ pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Resu
     check_terminal(decision.plan.birth.terminal, streams.console.is_some(), true)?;
     let mut birth = Birth::reserve(context, options, Purpose::Create, Parent::GoesOn, decision)?;
     birth.prepare().map_err(|error| birth.take_back(error))?;
-    birth.bear(streams.descriptors()).map(|delivery| Some(Newborn(delivery)))
+    Ok(Some(Box::new(Newborn(birth.bear(streams.descriptors())?))))
 }
 
 /// Whether this birth, or taking it back, would keep its caller waiting for others than init.
@@ -142,7 +146,7 @@ fn waits(plan: &Plan) -> bool {
 
 /// A container on its way.
 #[derive(Debug)]
-pub struct Newborn(Delivery<Birth>);
+struct Newborn(Delivery<Birth>);
 
 impl Underway for Newborn {
     fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {

@@ -119,7 +119,11 @@ pub fn exec(context: &Context, options: &Options) -> Result<u8> {
 ///
 /// # Errors
 /// As for [`exec`].
-pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Result<Option<Added>> {
+pub fn begin(
+    context: &Context,
+    options: &Options,
+    streams: Streams<'_>,
+) -> Result<Option<Box<dyn Underway>>> {
     let (addition, birth) = Addition::prepare(context, options, Parent::GoesOn)?;
     // What the kernel would refuse is told by the other way.
     let place = addition.cgroup.as_ref().is_some_and(|cgroup| !cgroup.is_parent());
@@ -128,12 +132,12 @@ pub fn begin(context: &Context, options: &Options, streams: Streams<'_>) -> Resu
     }
     check_terminal(birth.terminal, streams.console.is_some(), true)?;
     let child = addition.start_init(&birth, streams.descriptors())?;
-    Ok(Some(Added(Delivery::begin(child, birth, addition, Parent::GoesOn))))
+    Ok(Some(Box::new(Added(Delivery::begin(child, birth, addition, Parent::GoesOn)))))
 }
 
 /// A process on its way into a container.
 #[derive(Debug)]
-pub struct Added(Delivery<Addition>);
+struct Added(Delivery<Addition>);
 
 impl Underway for Added {
     fn turn(&mut self, endings: Endings<'_>) -> Result<bool> {

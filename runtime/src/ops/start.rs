@@ -3,9 +3,9 @@
 use super::{Context, create, delete};
 use crate::bail;
 use crate::error::{Context as _, Error, Result, phrase};
-use crate::launch::notify;
+use crate::launch::{notify, spawn};
 use crate::state::{self, Container, Lock, Status};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::path::Path;
@@ -97,7 +97,7 @@ impl Release {
     /// Why it does not.
     pub fn turn(&mut self) -> Result<bool> {
         // Before the fifo is read: what it says before its end is heard.
-        let ended = has_ended(self.init.as_fd())?;
+        let ended = spawn::has_ended(self.init.as_fd())?;
         let mut words = [0; 1024];
         loop {
             match rustix::io::read(&self.fifo, &mut words) {
@@ -116,17 +116,6 @@ impl Release {
             None => bail!("{}", phrase::STOPPED_START),
             Some([]) => Ok(true),
             Some(words) => Err(Error::new(String::from_utf8_lossy(words).trim_end().to_owned())),
-        }
-    }
-}
-
-fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&now)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
         }
     }
 }

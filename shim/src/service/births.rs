@@ -9,11 +9,11 @@ use crate::poll::{EventFlags, Token};
 use crate::runtime::INIT_PID;
 use crate::socket;
 use crate::wire::{Answer, Empty, Failure};
-use pintle::error::{Context as _, Error, Result, phrase};
+use pintle::error::{Context as _, Error, phrase};
+use pintle::launch::spawn::has_ended;
 use pintle::log;
 use pintle::ops::{Streams, Underway, create, exec};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ impl Service {
             stdio: theirs.each_ref().map(|end| end.as_ref().unwrap_or(&null).as_fd()),
             console: console.as_ref().map(|(_, theirs)| theirs.as_fd()),
         };
-        let begun: Result<Option<Box<dyn Underway>>> = match call.verb {
+        let begun = match call.verb {
             Verb::Create => {
                 let options = create::Options {
                     id: task.id.clone(),
@@ -89,13 +89,12 @@ impl Service {
                     ..create::Options::default()
                 };
                 create::begin(&library, &options, streams)
-                    .map(|begun| begun.map(|birth| Box::new(birth) as _))
             }
             _ => {
                 let process = exec::Process::Text(process.spec.clone());
                 let options =
                     exec::Options { id: task.id.clone(), process, detach: true, ..exec::Options::default() };
-                exec::begin(&library, &options, streams).map(|begun| begun.map(|birth| Box::new(birth) as _))
+                exec::begin(&library, &options, streams)
             }
         };
         let begun = begun.map_err(|error| failure(call.verb, error))?;
@@ -155,7 +154,7 @@ impl Service {
         let early = &mut self.early;
         let turned = bearing.birth.turn(&mut |pid, pidfd| {
             // Somebody else may have had the number before.
-            let ended = has_ended(pidfd).then(|| early.remove(&pid.cast_unsigned())).flatten();
+            let ended = has_ended(pidfd)?.then(|| early.remove(&pid.cast_unsigned())).flatten();
             Ok(ended.map(Ended::ending))
         });
         let born = match turned {
@@ -170,8 +169,7 @@ impl Service {
     fn delivered(&mut self, number: u32, born: Answer<u32>) {
         self.disarm(Alarm::Birth(number));
         let Some(Bearing { call, mut birth }) = self.births.remove(&number) else { return };
-        // One that is not even dead has left everything.
-        let left = born.is_err() && (call.timed_out || birth.is_left());
+        let left = born.is_err() && birth.is_left();
         // With it goes the container's lock.
         drop(birth);
         if let (true, Verb::Create, Some(process)) = (left, call.verb, self.processes.get(&number)) {
@@ -218,11 +216,6 @@ impl Service {
 /// Where the runtime as a child leaves the id of a process that was added. Not `init.pid`, whatever the process is called.
 pub(super) fn pid_file(bundle: &Path, exec: &str) -> PathBuf {
     bundle.join(format!(".{exec}.exec.pid"))
-}
-
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// In the words of the runtime's command line, and of containerd's own shim before them.

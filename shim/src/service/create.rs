@@ -129,8 +129,8 @@ impl Service {
         let mut command = runtime.command();
         self.unseen = true;
         // Its end concerns nobody: a later `delete` of containerd's looks again.
-        if let Err(error) = child::spawn(command.args(["delete", "--force", id])) {
-            log::warn(format_args!("{id}: delete --force: {error}"));
+        if let Err(error) = child::spawn(command.args(["delete", "--force", id])).context("delete --force") {
+            log::warn(format_args!("{id}: {error}"));
         }
     }
 

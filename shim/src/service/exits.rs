@@ -135,7 +135,9 @@ impl Service {
             None => {
                 let mut command = task.runtime.command();
                 self.unseen = true;
-                crate::child::spawn(command.args(["kill", "--all", id, "KILL"])).map(drop)
+                crate::child::spawn(command.args(["kill", "--all", id, "KILL"]))
+                    .map(drop)
+                    .map_err(Error::from)
             }
         };
         if let Err(error) = killed {
@@ -288,8 +290,7 @@ impl Service {
         let failure = match call.verb {
             Verb::Mount => self.undo_create(id, failure),
             Verb::Create => {
-                // A birth in this process has been seen to.
-                if call.timed_out && call.number != 0 {
+                if call.timed_out {
                     self.remove_created(id);
                 }
                 self.undo_create(id, failure)
