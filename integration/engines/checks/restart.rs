@@ -89,9 +89,10 @@ fn a_terminal_outlives_the_daemon(e: &Engine) {
     let (pty, mut client) = e.on_terminal(24, 80, &e.run_words(&["--tty"], &id, &["sh", "-c", script]));
     pty.write("first\r");
     pty.wait_for("got first");
-    e.daemon.kill();
-    let _ = client.kill();
+    // First: a client that sees its daemon go away takes the fifos with it.
+    client.kill().unwrap();
     client.wait().unwrap();
+    e.daemon.kill();
     e.daemon.again();
     let (pty, mut client) = e.on_terminal(24, 80, &["tasks", "attach", &id]);
     pty.write("second\r");
