@@ -121,8 +121,8 @@ fn short(path: &Path) -> String {
 
 /// Takes away what a shim left that is gone, with the sockets beside; one that lives keeps its own.
 pub fn remove_dead(path: &Path) {
-    // Between bind and listen a living one looks dead.
-    let _alone = lock(path.parent().unwrap_or(Path::new("/")));
+    // Between bind and listen a living one looks dead: who can't be alone with it leaves it.
+    let Ok(_alone) = lock(path.parent().unwrap_or(Path::new("/"))) else { return };
     if !connect(path).is_err_and(|errno| errno == Errno::CONNREFUSED) {
         return;
     }

@@ -335,7 +335,7 @@ impl Container<'_> {
     /// Waits until it has this status.
     #[track_caller]
     pub fn wait_until(&self, status: &str) {
-        wait_for(&format!("the status {status}"), || self.status() == status);
+        wait_for(format!("the status {status}"), || self.status() == status);
     }
 
     /// What the container wrote on stdout so far.
@@ -351,7 +351,7 @@ impl Container<'_> {
     /// Waits until its output holds `text`.
     #[track_caller]
     pub fn wait_for_output(&self, text: &str) {
-        wait_for(&format!("{text:?} in the output"), || self.stdout().contains(text));
+        wait_for(format!("{text:?} in the output"), || self.stdout().contains(text));
     }
 }
 

@@ -1,7 +1,6 @@
 //! Both ends of a terminal: the socket that an engine waits on for the master of a container's pty, and a pty of
 //! our own in which a foreground `run` believes to have a person before it.
 
-use crate::host::PATIENCE;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
@@ -13,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 /// A socket for `--console-socket` and `--pidfd-socket`.
 pub struct ConsoleSocket {
@@ -109,15 +107,8 @@ impl Pty {
     /// Waits until this text has appeared.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
-        let begin = Instant::now();
-        while !self.text().contains(text) {
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "waited {PATIENCE:?} for {text:?} on the terminal: {:?}",
-                self.text()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let what = std::fmt::from_fn(|f| write!(f, "{text:?} on the terminal: {:?}", self.text()));
+        crate::wait_for(what, || self.text().contains(text));
     }
 
     /// The slave as the three streams of a command.

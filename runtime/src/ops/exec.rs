@@ -191,8 +191,12 @@ impl Addition {
             .map_err(|error| error.context("error starting setns process").context(phrase::START_PROCESS))?;
         let below = cgroup.as_ref().map_or(Ok(None), |cgroup| below_unit(&container, cgroup))?;
         let mut warnings = Vec::new();
-        let by_turns = parent == Parent::GoesOn;
-        let birth = plan(context, &container, &process, options, (below.is_some(), by_turns), &mut warnings)?;
+        let placed = plan::exec::Options {
+            placed_later: below.is_some(),
+            by_turns: parent == Parent::GoesOn,
+            ..plan::exec::Options::default()
+        };
+        let birth = plan(context, &container, &process, options, placed, &mut warnings)?;
         warnings.iter().for_each(crate::log::warn);
         Ok((Self { container, init, cgroup, below, porter: None, parent }, birth))
     }
@@ -274,7 +278,7 @@ fn plan(
     container: &Container,
     process: &spec::Process,
     options: &Options,
-    (placed_later, by_turns): (bool, bool),
+    placed: plan::exec::Options,
     warnings: &mut Vec<String>,
 ) -> Result<plan::Birth> {
     let mut more = 0;
@@ -295,8 +299,7 @@ fn plan(
         rootfs: container.state.rootfs.clone(),
         terminal_size: terminal::size(),
         more_capabilities: more,
-        placed_later,
-        by_turns,
+        ..placed
     };
     plan::exec::plan(
         &container.state.saved,

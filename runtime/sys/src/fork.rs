@@ -3,13 +3,10 @@
 
 use crate::number::{CLONE, CLONE3};
 use crate::raw::syscall;
-use crate::spawn::CloneArgs;
+use crate::spawn::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VM, CloneArgs};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
-const CLONE_VM: u64 = 0x100;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-const CLONE_PIDFD: u64 = 0x1000;
 /// The child's parent is the caller's parent, clone(2).
 pub const CLONE_PARENT: u64 = 0x8000;
 const SIGCHLD: u64 = 17;

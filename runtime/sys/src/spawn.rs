@@ -28,11 +28,11 @@ pub(crate) struct CloneArgs {
     pub(crate) cgroup: u64,
 }
 
-const CLONE_VM: u64 = 0x100;
-const CLONE_PIDFD: u64 = 0x1000;
+pub(crate) const CLONE_VM: u64 = 0x100;
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const SIGCHLD: u64 = 17;
 const F_SETFD: usize = 2;
 const AT_EMPTY_PATH: usize = 0x1000;
