@@ -136,7 +136,7 @@ fn limits_of_the_command_line_are_in_force(e: &Engine) {
     let cgroup = Path::new("/sys/fs/cgroup").join(&e.namespace).join(&id);
     assert_eq!(read(&cgroup, "memory.max"), "16777216");
     assert_eq!(read(&cgroup, "cpu.max"), "50000 100000");
-    task.exec(&[], &["touch", "/go"]).ok();
+    task.go();
     wait_for("a kill", || number(&cgroup, "memory.events", "oom_kill ") > 0);
     task.remove();
 }

@@ -30,7 +30,7 @@ fn a_detached_container_runs_until_it_ends(e: &Engine) {
     let task = e.script("echo ready; while [ ! -e /go ]; do sleep 0.01; done; exit 7");
     assert_eq!(task.status(), "RUNNING");
     assert_eq!(e.shims().len(), 1, "shims");
-    task.exec(&[], &["touch", "/go"]).ok();
+    task.go();
     task.end().exits(7);
     assert_eq!(task.status(), "");
     e.ctr(&["containers", "rm", &task.id]).ok();

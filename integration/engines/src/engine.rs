@@ -253,6 +253,12 @@ impl Task<'_> {
             .unwrap_or_else(|| panic!("{} is not listed", self.id))
     }
 
+    /// Makes the file /go in its root, from outside: whoever is executed for that may not live to tell of it.
+    #[track_caller]
+    pub fn go(&self) {
+        std::fs::write(format!("/proc/{}/root/go", self.pid()), "").expect("a sign");
+    }
+
     fn row(&self) -> Vec<String> {
         let list = self.engine.ctr(&["tasks", "list"]).ok().stdout;
         let rows = list.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());

@@ -1,5 +1,6 @@
 //! The life of one machine: started, ready, its script run, its status brought back, gone.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,18 @@ use crate::cli::Request;
 use crate::image::Image;
 use crate::qemu::{Disk, Qemu};
 use crate::saved;
+
+/// The machine's own end: its kernel's, or that of the program that emulates it.
+#[derive(Debug)]
+pub struct Died;
+
+impl fmt::Display for Died {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the machine died before the script's end")
+    }
+}
+
+impl std::error::Error for Died {}
 
 /// Runs a script in a fresh machine, its output to ours; its exit status.
 pub fn run(image: &Image, request: &Request) -> Result<u8> {
@@ -38,7 +51,11 @@ where
     fs::write(&script, &request.script).with_context(|| format!("write {}", script.display()))?;
     let ended = start(image, request, results).and_then(|mut qemu| {
         let streams = send(&mut qemu, out, err)?;
-        wait(&streams, deadline).or_else(|error| bail!("{error:#}; {}", qemu.keep_console()?))
+        wait(&streams, deadline).or_else(|error| {
+            // What it was stays to be told apart.
+            let told = format!("{error:#}; {}", qemu.keep_console()?);
+            if error.is::<Died>() { Err(error.context(told)) } else { bail!(told) }
+        })
     });
     // Whatever became of the machine: the folder is the caller's.
     fs::remove_file(&script).with_context(|| format!("remove {}", script.display()))?;
@@ -123,7 +140,7 @@ fn copy_until(port: &mut impl Read, to: &mut impl Write, mark: &[u8]) -> Result<
             return status.parse().with_context(|| format!("the agent's status {status:?}"));
         }
         match port.read(&mut chunk)? {
-            0 => bail!("the machine died before the script's end"),
+            0 => return Err(Died.into()),
             n => held.extend_from_slice(&chunk[..n]),
         }
     }
