@@ -3,7 +3,7 @@ release := target/x86_64-unknown-linux-gnu/release
 packages := -p pintle -p pintle-demo
 PREFIX ?= /usr/local
 
-.PHONY: help all build demo test test-all vm oracles image-oracles bench bench-images bench-shim install clean tools
+.PHONY: help all build demo test test-all undefended vm oracles image-oracles bench bench-images bench-shim install clean tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -26,6 +26,9 @@ test: build ## format, lints, unit tests, conformance, runc's suite in part; clo
 
 test-all: build ## the same with all of runc's suite and all of pintle's own in the test machine
 	@tests/all.sh everything
+
+undefended: ## the tests of known holes, shown to fail where the defences are taken away: docs/cve.md
+	@tests/undefended/run
 
 vm: build ## the test machine, made once: see cargo vm --help
 	@cargo vm build

@@ -62,8 +62,8 @@ vm() { "${as_root[@]}" target/x86_64-unknown-linux-gnu/debug/pintle-vm "$@"; }
 # runc's files that want controllers which a hybrid host lacks in cgroup v2, or a raised hard limit: the fixed list for the
 # machine. Everything else of runc's suite needs no more than this host's kernel.
 in_machine="cgroups delete dev events exec rlimits run scheduler update"
-# Of pintle's own tests, those that touch cgroups.
-subjects="cgroup events exec lifecycle limits namespaces update"
+# Of pintle's own tests, those that touch cgroups, and those for which the newer kernel makes a difference.
+subjects="cgroup events exec lifecycle limits lsm mounts namespaces net_devices update"
 # What depends on who makes the cgroup, once more with systemd: of pintle's own tests, and of runc's files.
 by_systemd="systemd cgroup lifecycle"
 units="cgroup_delegation delete dev pause"
@@ -89,6 +89,7 @@ machine_tests() {
 	fi
 	tests vm suite pintle --user tester rootless
 	tests "${as_root[@]}" integration/engines/run --machine
+	tests "${as_root[@]}" integration/selinux/run
 	if [ -z "$everything" ]; then
 		# shellcheck disable=SC2046,SC2086 # lists of words
 		{
@@ -117,27 +118,32 @@ engines() {
 	done
 }
 
-for need in "ip iproute2" "ps procps" "unshare util-linux" "busybox busybox-static"; do
+for need in "ip iproute2" "ps procps" "unshare util-linux" "strace strace" "busybox busybox-static"; do
 	# Without them the tests that want them are skipped.
 	.ci/need $need || true
 done
 image=runtime/init/image/Cargo.toml
 check fmt --all --check
 check fmt --manifest-path $image --check
+check fmt --manifest-path fuzz/Cargo.toml --check
 check clippy --quiet --workspace --all-targets -- -D warnings
 # What only init's image uses: the package outside the workspace, and the start of a program without libc.
 check clippy --quiet --manifest-path $image --target-dir target/image -- -D warnings
 check clippy --quiet -p pintle-sys --features entry -- -D warnings
+check clippy --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 tests cargo test --quiet --no-fail-fast --workspace --exclude pintle-tests --exclude pintle-image
+tests fuzz/run --short
 if [ "$(id -u)" = 0 ]; then
 	as_root=()
 	tests tests/run.sh pintle
+	tests tests/undefended/run
 	tests tests/images.sh
 	engines
 	machine_tests
 elif sudo -n true 2>/dev/null; then
 	as_root=(sudo -n env "PATH=$PATH" "HOME=$HOME")
 	tests "${as_root[@]}" CARGO_TARGET_DIR=target/root tests/run.sh pintle
+	tests "${as_root[@]}" CARGO_TARGET_DIR=target/root tests/undefended/run
 	tests "${as_root[@]}" CARGO_TARGET_DIR=target/root tests/images.sh
 	as_root+=(CARGO_TARGET_DIR=target/root)
 	engines

@@ -237,7 +237,8 @@ fn the_plan_of_it_has_no_warnings() {
     let Some(sandbox) = Sandbox::new() else { return };
     convert(&sandbox, r#"{"Volumes":{"/data":{}}}"#, "true", Options::default());
     let plan = succeeded(sandbox.runtime(&["plan", &sandbox.bundle().to_string_lossy()]));
-    for step in ["Seccomp {", "Bounding { set: 2818844155 }", "Mask { path: \"/proc/interrupts\" }"] {
+    let mask = "Mask { path: Protected { mount_point: \"/proc\", magic: 40864, path: \"/interrupts\" }";
+    for step in ["Seccomp {", "Bounding { set: 2818844155 }", mask] {
         assert!(plan.contains(step), "{step} is not in the plan");
     }
 }

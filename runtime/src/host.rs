@@ -4,8 +4,11 @@
 use crate::bail;
 use crate::error::{Context, Result, errno_text};
 use crate::spec::{LinuxNamespace, Spec};
+use pintle_sys::mount::TREE_NAMESPACE;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 use std::path::{Path, PathBuf};
 
 /// The oldest kernel that has all that is taken for granted: cgroup.kill, mount_setattr with id maps, close_range.
@@ -30,6 +33,8 @@ pub struct Host {
     pub selinux: bool,
     /// /proc/kcore exists, so /dev/core can point to it.
     pub kcore: bool,
+    /// A mount namespace can be made of the rootfs alone: OPEN_TREE_NAMESPACE of open_tree(2), Linux 7.0.
+    pub tree_namespace: bool,
     /// Where the runtime's own cgroup is, if the cgroup's path depends on it.
     pub own_cgroup: String,
 }
@@ -60,6 +65,7 @@ impl Host {
             set_groups: !in_user_namespace || read_small("/proc/self/setgroups")?.trim_end() != "deny",
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
+            tree_namespace: makes_tree_namespaces(),
             own_cgroup: String::new(),
         })
     }
@@ -68,6 +74,12 @@ impl Host {
     pub fn time_namespace_by_exec(&self) -> bool {
         self.kernel >= (6, 1)
     }
+}
+
+/// Whether the kernel knows OPEN_TREE_NAMESPACE: it looks at flags first, and only then for a path that is not there.
+fn makes_tree_namespaces() -> bool {
+    let flags = OpenTreeFlags::from_bits_retain(TREE_NAMESPACE) | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    matches!(open_tree(CWD, c"", flags), Err(Errno::NOENT))
 }
 
 /// Major and minor version of the kernel that runs.

@@ -2,10 +2,14 @@
 //! sentence of what init can only say in numbers.
 
 pub mod affinity;
+pub mod agent;
 pub mod ids;
 pub mod image;
 pub mod mount_maps;
+pub mod net_devices;
 pub mod notify;
+pub mod procfs;
+mod rtnetlink;
 pub mod sentence;
 pub mod serve;
 pub mod spawn;

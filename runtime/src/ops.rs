@@ -5,6 +5,8 @@ use crate::bus::{Address, Buses};
 use crate::error::{Error, Result};
 use crate::launch::serve::Endings;
 use crate::launch::spawn::Descriptors;
+use crate::log;
+use crate::plan::Saved;
 use crate::plan::cgroup::Driver;
 use rustix::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -53,6 +55,13 @@ impl Context {
     /// An environment that does not say.
     pub fn systemd(&self, user: bool) -> Result<Address> {
         if user { self.buses.of_user() } else { self.buses.of_machine() }
+    }
+}
+
+/// Tells in the debug log which flags the seccomp filter of a process has, in runc's words.
+fn tell_filter(saved: &Saved) {
+    if let Some(flags) = saved.seccomp_flags {
+        log::debug(format_args!("seccomp filter flags: {flags}"));
     }
 }
 

@@ -9,9 +9,11 @@ pub mod devices;
 pub mod exec;
 pub mod hooks;
 pub mod list;
+pub mod lsm;
 pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
+pub mod net_devices;
 pub mod process;
 pub mod rdt;
 pub mod rootfs;
@@ -102,6 +104,8 @@ pub struct Birth {
     pub placed_later: bool,
     /// init lends a socket by which the parent raises the loopback interface.
     pub loopback: bool,
+    /// What the parent moves into the network namespace, by another socket of init's.
+    pub net_devices: net_devices::Moves,
     /// Who waits for whom; nobody for a helper that has no program.
     pub sync: Option<process::Sync>,
     /// The processors that the parent runs on for the clone, so that the process is born there.
@@ -110,8 +114,8 @@ pub struct Birth {
     pub rlimits: Vec<process::Rlimit>,
     /// /proc/PID/oom_score_adj
     pub oom_score_adj: Option<i32>,
-    /// The user namespaces of id-mapped mounts, by slot.
-    pub mount_maps: Vec<namespaces::IdMaps>,
+    /// The user namespaces of id-mapped mounts: by slot, or for the parent, who makes those mounts.
+    pub mount_maps: Vec<mounts::MountMap>,
     /// The program gets a terminal.
     pub terminal: bool,
 }
@@ -133,6 +137,9 @@ pub struct Saved {
     pub set_groups: bool,
     /// The program of the seccomp filter lies beside the state; its flags.
     pub seccomp_flags: Option<u32>,
+    /// Whom the filter asks about some calls.
+    #[serde(default)]
+    pub seccomp_agent: Option<seccomp::Agent>,
     /// The rootfs is entered by chroot alone.
     pub chroot: bool,
     /// poststart, run by `start`.
@@ -164,8 +171,6 @@ impl Plan {
     pub fn new(spec: &Spec, host: &Host, facts: &Facts, options: &Options) -> Result<Self> {
         let nothing = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&nothing);
-        not_yet(linux)?;
-        check_mount_label(linux, host)?;
         let mut warnings = Vec::new();
         let parts = Parts::new(Given { spec, linux, host, facts, options }, &mut warnings)?;
         let birth = parts.birth()?;
@@ -200,11 +205,12 @@ struct Parts<'a> {
     personality: Option<u32>,
     memory_policy: Option<memory_policy::Decided>,
     rdt: Option<rdt::Plan>,
-    /// The seccomp filter and its flags.
-    filter: Option<(Vec<u8>, u32)>,
+    filter: Option<seccomp::Filter>,
     hooks: hooks::Decided,
     cgroup: cgroup::Plan,
     mounts: mounts::Decided,
+    net_devices: net_devices::Moves,
+    mount_label: Option<lsm::MountLabel>,
 }
 
 impl<'a> Parts<'a> {
@@ -213,17 +219,25 @@ impl<'a> Parts<'a> {
         let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
         // For exec only, but what is wrong with it is told now.
         affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
-        let spaces = namespaces::Decided::new(spec, linux, host, facts)?;
+        let mut spaces = namespaces::Decided::new(spec, linux, host, facts)?;
+        let keep_groups = spec.annotations.as_ref().is_some_and(process::keeps_groups);
+        spaces.can_set_groups &= !keep_groups;
         if let (true, Some(resources)) = (options.driver != cgroup::Driver::Files, &linux.resources) {
             warnings.extend(cgroup::systemd::warnings(resources));
         }
-        let filter = filter(linux)?;
+        let profile = linux.seccomp.as_ref();
+        let filter = profile.map(|profile| seccomp::compile(profile, seccomp::Arch::NATIVE)).transpose()?;
         let mut more = exec::listen_environment(options.listen_fds);
         more.extend(options.notify.as_ref().map(|_| "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
-        let bounds = process::Bounds::new(host, &spaces, options.foreground);
+        let bounds = process::Bounds::new(host, &spaces, keep_groups, options.foreground);
         let mut process = process::Decided::new(process, bounds, &more, warnings)?;
         process.terminal &= !options.rehearsal;
         process.check_ids(&spaces)?;
+        let mount_label = lsm::mount_label(spec, linux, host)?;
+        let mut net_devices = net_devices::decide(linux, &spaces, host.euid != 0)?;
+        if options.rehearsal {
+            net_devices = net_devices::Moves::default();
+        }
         let rdt_plan = |rdt| rdt::Plan::new(rdt, &options.id, options.resctrl.as_ref());
         let cgroup = cgroup::Plan::new(&cgroup::Input {
             driver: options.driver,
@@ -237,17 +251,22 @@ impl<'a> Parts<'a> {
             rootless: options.rootless,
             in_user_namespace: host.in_user_namespace,
         })?;
+        // A rehearsal runs no hooks.
+        let wanted = spec.hooks.as_ref().filter(|_| !options.rehearsal);
+        let hooks = hooks::Decided::new(wanted, &options.environment)?;
+        let mounts = mounts::Decided::new(given, &spaces, &cgroup, mount_label.as_ref(), warnings)?;
+        spaces.mounts_of_rootfs = rootfs::stands_alone(given, &spaces, &hooks, &mounts);
         Ok(Self {
             given,
             personality: process::personality(linux, warnings),
             memory_policy: linux.memory_policy.as_ref().map(memory_policy::Decided::new).transpose()?,
             rdt: linux.intel_rdt.as_ref().map(rdt_plan).transpose()?,
-            filter,
-            hooks: hooks::Decided::new(
-                spec.hooks.as_ref().filter(|_| !options.rehearsal),
-                &options.environment,
-            )?,
-            mounts: mounts::Decided::new(given, &spaces, &cgroup, warnings)?,
+            // A rehearsal has nobody who would answer an agent's calls.
+            filter: filter.flatten().filter(|filter| filter.agent.is_none() || !options.rehearsal),
+            hooks,
+            net_devices,
+            mounts,
+            mount_label,
             cgroup,
             process,
             spaces,
@@ -281,6 +300,7 @@ impl<'a> Parts<'a> {
             rlimits: self.process.rlimits.clone(),
             oom_score_adj: self.process.oom_score_adj,
             loopback: self.spaces.is_new(namespaces::NETWORK) && !options.by_turns,
+            net_devices: self.net_devices.clone(),
             sync: Some(sync),
             mount_maps,
             terminal: self.process.terminal,
@@ -288,17 +308,20 @@ impl<'a> Parts<'a> {
     }
 
     /// The container as it will look, and the hooks that may change it while the host is still in sight.
-    fn build(&self, steps: &mut Steps, mount_maps: &mut Vec<namespaces::IdMaps>) -> Result<()> {
+    fn build(&self, steps: &mut Steps, mount_maps: &mut Vec<mounts::MountMap>) -> Result<()> {
         let Given { linux, host, facts, options, .. } = self.given;
         steps.push(&Step::Session {});
         if !options.no_new_keyring {
-            steps.push(&Step::Keyring { name: &steps::c_string(&format!("_ses.{}", options.id), "id")? });
+            self.process.keyring(steps, &options.id)?;
         }
         if self.spaces.is_new(namespaces::NETWORK) {
             steps.push(&Step::Loopback { lent: !options.by_turns });
         }
-        rootfs::enter(steps, linux, &self.spaces, facts)?;
-        self.mounts.mount(steps, mount_maps);
+        if !self.net_devices.devices.is_empty() {
+            steps.push(&Step::NetDevices {});
+        }
+        rootfs::enter(steps, linux, &self.spaces, facts, &self.mounts)?;
+        self.mounts.mount(steps, mount_maps, self.spaces.mounts_of_rootfs);
         if self.mounts.makes_dev {
             devices::make(steps, linux, host, &self.spaces)?;
         }
@@ -313,13 +336,14 @@ impl<'a> Parts<'a> {
     fn enter(&self, steps: &mut Steps) -> Result<()> {
         let Given { spec, linux, facts, options, .. } = self.given;
         let needs_procfs = options.wait_for_start || linux.sysctl.is_some() || self.process.has_label();
-        if needs_procfs && !self.mounts.has_procfs {
+        let has_procfs = self.mounts.has_procfs || self.process.has_key_label() && !options.no_new_keyring;
+        if needs_procfs && !has_procfs {
             steps.push(&Step::Procfs {});
         }
         sysctl::write(steps, linux, &self.spaces, facts)?;
         self.process.console(steps, self.mounts.makes_dev, options.terminal_size);
         self.mounts.seal(steps);
-        rootfs::hide(steps, spec, linux, &self.spaces)?;
+        rootfs::hide(steps, spec, linux, &self.spaces, &self.mounts, self.mount_label.as_ref())?;
         rootfs::become_root(steps, linux, &self.spaces, facts, options)?;
         if self.mounts.makes_dev {
             steps.push(&Step::ReopenNull {});
@@ -338,7 +362,8 @@ impl<'a> Parts<'a> {
         self.process.attributes(steps, self.personality);
         self.memory_policy.iter().for_each(|policy| policy.set(steps));
         let keep = if options.wait_for_start { steps.slot(Slot::Fifo) } else { CHANNEL };
-        let filter = self.filter.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
+        let program = self.filter.as_ref().map(|filter| (filter.bytes(), filter.flags));
+        let filter = program.as_ref().map(|(program, flags)| (program.as_slice(), *flags));
         self.process.become_user(steps, sync, keep, filter);
         steps.push(&Step::Done { waits: options.wait_for_start && !options.rehearsal });
         if options.rehearsal {
@@ -355,7 +380,8 @@ impl<'a> Parts<'a> {
 
     /// A go that is said ahead must not be taken for the answer to a question asked before.
     fn sync(&self) -> process::Sync {
-        let asks = self.hooks.any_of_runtime() || self.hooks.of_runtime.has_start_container;
+        let hooks = self.hooks.any_of_runtime() || self.hooks.of_runtime.has_start_container;
+        let asks = hooks || !self.net_devices.devices.is_empty();
         if asks || self.spaces.has(namespaces::USER) { process::Sync::Parent } else { process::Sync::Init }
     }
 
@@ -368,7 +394,8 @@ impl<'a> Parts<'a> {
             rootfs_mount: facts.rootfs_mount,
             process: spec.process.clone().unwrap_or_default(),
             set_groups: self.spaces.can_set_groups,
-            seccomp_flags: self.filter.as_ref().map(|(_, flags)| *flags),
+            seccomp_flags: self.filter.as_ref().map(|filter| filter.flags),
+            seccomp_agent: self.filter.as_ref().and_then(|filter| filter.agent.clone()),
             chroot: !self.spaces.has(namespaces::MOUNT),
             poststart: self.hooks.of_runtime.poststart.clone(),
             poststop: self.hooks.of_runtime.poststop.clone(),
@@ -377,34 +404,7 @@ impl<'a> Parts<'a> {
             memory_policy: self.memory_policy.clone(),
             rdt: self.rdt.clone(),
             resources: linux.resources.clone(),
-            seccomp_program: self.filter.as_ref().map(|(program, _)| program.clone()).unwrap_or_default(),
+            seccomp_program: self.filter.as_ref().map(seccomp::Filter::bytes).unwrap_or_default(),
         }
     }
-}
-
-/// The compiled profile, if there is one.
-fn filter(linux: &Linux) -> Result<Option<(Vec<u8>, u32)>> {
-    let Some(profile) = &linux.seccomp else { return Ok(None) };
-    let filter = seccomp::compile(profile, seccomp::Arch::NATIVE)?;
-    if filter.as_ref().is_some_and(|filter| filter.notify) {
-        bail!("linux.seccomp: SCMP_ACT_NOTIFY is not there yet");
-    }
-    Ok(filter.map(|filter| (filter.bytes(), filter.flags)))
-}
-
-/// Labels of mounts need SELinux, and more than is here yet.
-fn check_mount_label(linux: &Linux, host: &Host) -> Result<()> {
-    match linux.mount_label.as_deref() {
-        None | Some("") => Ok(()),
-        Some(_) if host.selinux => bail!("linux.mountLabel: not there yet"),
-        Some(_) => bail!("selinux label is specified in config, but selinux is disabled or not supported"),
-    }
-}
-
-/// Features of the specification that a later version brings. Silence would be a promise.
-fn not_yet(linux: &Linux) -> Result<()> {
-    let named = |name: &str, there: bool| {
-        if there { Err(crate::error::Error::new(format!("linux.{name}: not there yet"))) } else { Ok(()) }
-    };
-    named("netDevices", linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()))
 }

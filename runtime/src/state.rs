@@ -244,7 +244,7 @@ impl Container {
             pid: read.init_process_pid,
             start_time: read.init_process_start,
             created: read.created,
-            cgroup: read.cgroup_paths.into_values().next(),
+            cgroup: read.cgroup_paths.into_values().next().filter(|path| !path.as_os_str().is_empty()),
             cgroup_inode: read.pintle.cgroup_inode,
             cgroup_parents: read.pintle.cgroup_parents,
             unit: read.pintle.unit,
@@ -625,4 +625,36 @@ pub fn for_hooks(state: &State, status: &str, pid: Option<i32>) -> String {
 /// Whether an error of [`Container::load`] says that there is no such container.
 pub fn is_missing(error: &Error) -> bool {
     error.kind() == Kind::NotFound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fuzzer's find: no path was read as an empty one, which `join` and open(2) take for something else.
+    #[test]
+    fn an_empty_path_of_a_cgroup_is_none() {
+        let root = std::env::temp_dir().join(format!("pintle-state-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("c")).unwrap();
+        let context = ops::Context {
+            root: root.clone(),
+            root_is_explicit: true,
+            driver: crate::plan::cgroup::Driver::Files,
+            buses: crate::bus::Buses::default(),
+            rootless: false,
+            in_user_namespace: false,
+            environment: Vec::new(),
+        };
+        let read = |path: &str| {
+            let saved = serde_json::to_value(Saved::default()).unwrap();
+            let document = json!({"id": "c", "init_process_pid": 0, "init_process_start": 0, "created": "", "rootless": false,
+                "cgroup_paths": {"": path}, "config": {"rootfs": "/"}, "pintle": {"version": 1, "creating": false,
+                "bundle": "/b", "cgroup_parents": [], "saved": saved}});
+            std::fs::write(root.join("c").join(FILE), document.to_string()).unwrap();
+            Container::load(&context, "c").unwrap().state.cgroup
+        };
+        let found = [read(""), read("/sys/fs/cgroup/a")];
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found, [None, Some("/sys/fs/cgroup/a".into())]);
+    }
 }

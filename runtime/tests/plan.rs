@@ -22,6 +22,7 @@ fn host() -> Host {
         set_groups: true,
         selinux: false,
         kcore: true,
+        tree_namespace: false,
         own_cgroup: "/own".into(),
     }
 }
@@ -60,12 +61,16 @@ fn plan(config: &Value) -> Result<Plan, String> {
 
 /// By systemd, where cgroupsPath is written for it.
 fn plan_by(config: &Value, options: Options) -> Result<Plan, String> {
+    plan_on(&host(), config, options)
+}
+
+fn plan_on(host: &Host, config: &Value, options: Options) -> Result<Plan, String> {
     let text = serde_json::to_vec(config).unwrap();
     let spec: Spec = parse(&text, "config.json").map_err(|e| e.to_string())?;
     let for_systemd = config["linux"]["cgroupsPath"].as_str().is_some_and(|path| path.contains(".slice:"));
     let driver = if for_systemd { Driver::Systemd } else { Driver::Files };
     let options = Options { driver, ..options };
-    Plan::new(&spec, &host(), &facts(config), &options).map_err(|e| e.to_string())
+    Plan::new(&spec, host, &facts(config), &options).map_err(|e| e.to_string())
 }
 
 /// What `pintle spec` writes, without a terminal.
@@ -153,8 +158,13 @@ fn steps(plan: &Plan) -> String {
 
 #[track_caller]
 fn golden(name: &str, config: &Value) {
+    golden_plan(name, &plan(config).unwrap());
+}
+
+#[track_caller]
+fn golden_plan(name: &str, plan: &Plan) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-    let is = steps(&plan(config).unwrap());
+    let is = steps(plan);
     if std::env::var("GOLDEN").is_ok_and(|word| word == "write") {
         std::fs::write(&path, &is).unwrap();
     }
@@ -193,6 +203,81 @@ fn no_mount_namespace_has_these_steps() {
 fn by_systemd_init_waits_first_and_makes_its_cgroup_namespace_itself() {
     golden("systemd", &by_systemd(default_config()));
     golden("systemd-user-namespace", &by_systemd(user_namespace()));
+}
+
+#[test]
+fn a_mount_label_is_an_option_an_attribute_or_nothing() {
+    let labels = |annotation: Option<&str>| -> Vec<(String, String, String)> {
+        let mut config = default_config();
+        config["linux"]["mountLabel"] = json!("a:b:c:s0,c1");
+        if let Some(kind) = annotation {
+            config["annotations"] = json!({"run.oci.mount_context_type": kind});
+        }
+        let selinux = Host { selinux: true, ..host() };
+        let mut found = Vec::new();
+        plan_on(&selinux, &config, options()).unwrap().birth.steps.each(|_, step| {
+            if let Step::Filesystem { kind, options, label, .. } = step {
+                let words: Vec<_> = options.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                let at = words.iter().position(|word| word.contains("a:b:c")).filter(|at| *at > 0);
+                let option = at.map_or(String::new(), |at| words[at - 1..=at].concat());
+                let name = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+                found.push((name(kind), option, name(label)));
+            }
+        });
+        found
+    };
+    for (annotation, option) in
+        [(None, "context=a:b:c:s0,c1"), (Some("rootcontext"), "rootcontext=a:b:c:s0,c1")]
+    {
+        for (kind, found, attribute) in labels(annotation) {
+            let expected = match kind.as_str() {
+                "proc" | "sysfs" => ("", ""),
+                "mqueue" => ("", "a:b:c:s0,c1"),
+                _ => (option, ""),
+            };
+            assert_eq!((found.as_str(), attribute.as_str()), expected, "{kind}");
+        }
+    }
+}
+
+/// A bundle that binds a file of the host's.
+fn with_bind(source: &str) -> Value {
+    let mut config = default_config();
+    let bind = json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind"]});
+    config["mounts"].as_array_mut().unwrap().push(bind);
+    config
+}
+
+#[test]
+fn on_a_newer_kernel_nothing_of_the_hosts_mounts_is_copied() {
+    let newer = Host { tree_namespace: true, ..host() };
+    golden_plan("own-root", &plan_on(&newer, &with_bind("/srv"), options()).unwrap());
+    let mut shared = default_config();
+    shared["linux"]["rootfsPropagation"] = json!("rshared");
+    let crowd = (0..pintle_init::order::TREES).fold(with_bind("/srv"), |mut config, _| {
+        let bind = config["mounts"].as_array().unwrap().last().unwrap().clone();
+        config["mounts"].as_array_mut().unwrap().push(bind);
+        config
+    });
+    // What somebody else looks for among the host's mounts, or what may not be known before.
+    let ordinary = [
+        (user_namespace(), options()),
+        (all_joined(), options()),
+        (everything(), options()),
+        (no_mount_namespace(), options()),
+        (with_bind("/bundle/rootfs/tmp"), options()),
+        (with_bind("rootfs/tmp"), options()),
+        (with_bind("/srv/../bundle/rootfs"), options()),
+        (shared, options()),
+        (crowd, options()),
+        (default_config(), Options { no_pivot: true, ..options() }),
+    ];
+    for (config, options) in ordinary {
+        let [before, after] =
+            [&host(), &newer].map(|host| steps(&plan_on(host, &config, options.clone()).unwrap()));
+        assert_eq!(after, before);
+        assert!(!after.contains("OwnRoot"));
+    }
 }
 
 #[test]

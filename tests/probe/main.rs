@@ -3,10 +3,13 @@
 //!
 //! `report` tells everything, `try ACTION ARGS , ACTION ARGS …` does one thing after the other, `wait` prints
 //! `ready` and then each signal until SIGTERM, `exit N`, `print TEXT`, `variables`, `complain TEXT`, `cat`, `die`, `crowd N`,
-//! `fork`, `eat`, `terminal`, `overwrite`, `notify TEXT`, `sleep`.
+//! `fork`, `eat`, `terminal`, `overwrite`, `besiege LIMIT CGROUP`, `hold LINK`, `stalk STOP`, `notify TEXT`, `sleep`.
 
 mod attempt;
+mod inject;
 mod report;
+mod siege;
+mod stalk;
 
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
@@ -36,6 +39,20 @@ fn main() -> ExitCode {
         }
         "complain" => eprintln!("{text}"),
         "overwrite" => overwrite(),
+        "besiege" => {
+            say("ready");
+            let limit = rest.first().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+            let cgroup = rest.get(1).map_or("", String::as_str);
+            say(&siege::besiege(cgroup, limit, || say("saw init")).to_string());
+        }
+        "hold" => say(&siege::hold(&text).to_string()),
+        // Until the file is there; then what was seen.
+        "stalk" => {
+            say("ready");
+            let looks = stalk::stalk(std::path::Path::new(&text));
+            looks.caught.iter().for_each(|what| say(&format!("caught {what}")));
+            say(&format!("refused {}", looks.refused));
+        }
         "notify" => notify(&rest.join("\n")),
         // Any signal ends it.
         "sleep" => {

@@ -65,6 +65,14 @@ pub fn needs_program(name: &str) {
     }
 }
 
+/// Skips where devices in a sandbox do not work, which a container without a mount namespace has there.
+pub fn needs_devices() {
+    let flags = rustix::fs::statvfs(std::env::temp_dir()).expect("a folder of temporary files").f_flag;
+    if flags.contains(rustix::fs::StatVfsMountFlags::NODEV) {
+        skip("devices do not work in the folder of temporary files");
+    }
+}
+
 /// Where the unified hierarchy is mounted.
 pub fn cgroup_mount() -> &'static Path {
     let unified = Path::new("/sys/fs/cgroup/unified");

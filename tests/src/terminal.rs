@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A socket for `--console-socket` and `--pidfd-socket`.
+/// A socket for `--console-socket`, `--pidfd-socket` and a seccomp agent.
 pub struct ConsoleSocket {
     /// Its path.
     pub path: PathBuf,

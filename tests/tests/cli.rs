@@ -61,7 +61,9 @@ fn what_is_not_there_yet_has_a_help_that_says_so() {
         let t = Sandbox::new();
         for args in [[verb, "-h"], ["help", verb]] {
             let text = plain(&t, &args).ok().stdout;
-            assert!(text.starts_with(&format!("NAME:\n   pintle {verb} - ")), "{text}");
+            let name = Runtime::under_test().binary();
+            let name = name.file_name().unwrap().to_string_lossy();
+            assert!(text.starts_with(&format!("NAME:\n   {name} {verb} - ")), "{text}");
             assert!(text.contains("pintle can't checkpoint or restore yet"), "{text}");
         }
         // podman takes success for a yes.

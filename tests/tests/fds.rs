@@ -87,6 +87,28 @@ fn listen_fds_come_in_with_their_variables() {
 }
 
 #[test]
+fn a_stream_that_is_closed_is_the_null_device_inside() {
+    let closed =
+        [("stdin", "0<&-", ["0"].as_slice()), ("stderr", "2>&-", &["2"]), ("both", "0<&- 2>&-", &["0", "2"])];
+    rows(closed.map(|(row, how, which)| (row, (how, which))), |(how, which)| {
+        let t = Sandbox::new();
+        let holder = t.create(&t.bundle());
+        let mut b = t.bundle();
+        // What it holds of this namespace is the first that it opens.
+        b.join_namespace("ipc", &format!("/proc/{}/ns/ipc", holder.pid())).write();
+        let runtime = t.command();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("exec \"$@\" {how}"), "sh"]).arg(runtime.get_program());
+        command.args(runtime.get_args()).args(["run", "-b", &b.dir.to_string_lossy(), &t.id()]);
+        let report = t.finish(command).ok().json();
+        assert_eq!(numbers(&report), [0, 1, 2]);
+        for number in which {
+            assert_eq!(report["fds"][number], "/dev/null", "{report}");
+        }
+    });
+}
+
+#[test]
 fn a_detached_container_keeps_the_callers_streams() {
     behaviour(|| {
         let t = Sandbox::new();

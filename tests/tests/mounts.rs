@@ -305,6 +305,24 @@ fn nothing_that_the_runtime_mounts_shows_outside() {
 }
 
 #[test]
+fn no_mount_of_a_container_is_a_peer_of_the_hosts() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let source = b.beside("source");
+        let _host = HostMount::new(&["-t", "tmpfs", "source"], &source);
+        let made = std::process::Command::new("mount").arg("--make-shared").arg(&source).status().unwrap();
+        assert!(made.success());
+        b.mount("/data", "bind", &source.to_string_lossy(), &["rbind"]);
+        let report = t.report(&b);
+        assert!(mounted(&report, "/data").is_some());
+        for line in report["mounts"].as_array().unwrap().iter().filter_map(Value::as_str) {
+            assert!(!line.contains(" shared:"), "{line}");
+        }
+    });
+}
+
+#[test]
 fn the_hosts_flags_cannot_be_cleared_from_a_user_namespace() {
     rows(["ro", "nodev", "nosuid", "noexec"].map(|f| (f, f)), |flag| {
         let t = Sandbox::new();
@@ -353,6 +371,58 @@ fn an_id_mapped_mount_shows_other_owners() {
         );
         let report = t.report(b.args(&["/probe", "try", "stat", "/data/file"]));
         assert_eq!((&report[0]["found"]["uid"], &report[0]["found"]["gid"]), (&json!(1007), &json!(1007)));
+    });
+}
+
+#[test]
+fn an_id_mapped_mount_stands_beside_a_user_namespace() {
+    let own = json!([{"containerID": 0, "hostID": 100_000, "size": 100}]);
+    let other = json!([{"containerID": 0, "hostID": 100_500, "size": 100}]);
+    let cases = [("its own map", Some(own), 7), ("another", Some(other), 507), ("the container's", None, 7)];
+    let ways = cases.into_iter().flat_map(|(row, map, uid)| {
+        [("new", false), ("joined", true)]
+            .map(|(how, joined)| (format!("{row}, {how}"), (map.clone(), uid, joined)))
+    });
+    rows(ways, |(map, uid, joined): (Option<Value>, u32, bool)| {
+        let t = Sandbox::new();
+        let mut other = t.bundle();
+        let other = t.start(other.user_namespace().args(&["/probe", "wait"]));
+        let mut b = t.bundle();
+        b.user_namespace();
+        if joined {
+            b.join_namespace("user", &format!("/proc/{}/ns/user", other.pid()));
+            b.remove("/linux/uidMappings").remove("/linux/gidMappings");
+        }
+        let source = b.beside("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("file"), "x").unwrap();
+        std::os::unix::fs::chown(source.join("file"), Some(7), Some(7)).unwrap();
+        let mut mount = json!({"destination": "/data", "type": "bind", "source": source, "options": ["bind", "idmap", "ro"]});
+        if let Some(map) = &map {
+            (mount["uidMappings"], mount["gidMappings"]) = (map.clone(), map.clone());
+        }
+        // A second one, which is no less mapped.
+        let mut again = mount.clone();
+        again["destination"] = json!("/tmp");
+        b.push("/mounts", mount).push("/mounts", again);
+        let words = ["stat", "/data/file", ",", "write", "/data/file", "y", ",", "stat", "/tmp/file"];
+        let report = t.report(b.args(&[&["/probe", "try"][..], &words].concat()));
+        assert_eq!(report[2]["found"]["uid"], json!(uid));
+        assert_eq!((&report[0]["found"]["uid"], &report[0]["found"]["gid"]), (&json!(uid), &json!(uid)));
+        assert_eq!(report[1]["errno"], "EROFS");
+    });
+}
+
+#[test]
+fn an_id_map_that_the_source_can_not_have_is_told() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.user_namespace();
+        // procfs has no id maps.
+        b.push("/mounts", json!({"destination": "/data", "type": "bind", "source": "/proc/self", "options": ["bind", "idmap"]}));
+        t.run(&b).fails(1, "invalid argument");
+        assert_eq!(t.entries(), 0);
     });
 }
 

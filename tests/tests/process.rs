@@ -374,3 +374,23 @@ fn a_flag_of_the_scheduler_is_named_as_in_the_specification() {
         assert_eq!(t.report(&b)["policy"], "3");
     });
 }
+
+#[test]
+fn the_callers_groups_stay_if_an_annotation_says_so() {
+    rows(
+        [("kept", json!("1"), true), ("not", json!("0"), false)].map(|(n, v, k)| (n, (v, k))),
+        |(value, kept)| {
+            let t = Sandbox::new();
+            let mut b = t.bundle();
+            b.set("/annotations", json!({"run.oci.keep_original_groups": value}));
+            b.set("/process/user/additionalGids", json!([7])).args(&["/probe", "report"]).write();
+            let mut command = t.command();
+            command.args(["run", "--bundle", &b.dir.to_string_lossy(), &t.id()]);
+            let mut shell = std::process::Command::new("setpriv");
+            shell.args(["--groups", "11,12"]).arg(command.get_program()).args(command.get_args());
+            let report = t.finish(shell).ok().json();
+            let groups: Vec<&str> = report["status"]["Groups"].as_str().unwrap().split_whitespace().collect();
+            assert_eq!(groups, if kept { vec!["11", "12"] } else { vec!["7"] });
+        },
+    );
+}

@@ -97,6 +97,22 @@ fn exec_joins_the_container() {
 }
 
 #[test]
+fn exec_joins_the_time_namespace_too() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        b.push("/linux/namespaces", json!({"type": "time"}));
+        b.set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}}));
+        let c = t.start(&b);
+        c.wait_for_output("ready");
+        let look = ["/probe", "try", "readlink", "/proc/1/ns/time"];
+        let report = c.exec(&["/probe", "report"]).ok().json();
+        assert_eq!(report["namespaces"]["time"], c.exec(&look).ok().json()[0]["found"]);
+        assert!(report["boottime"].as_u64().unwrap() >= 1_000_000, "{report}");
+    });
+}
+
+#[test]
 fn ids_that_are_not_mapped_are_refused() {
     rows([("uid", "7"), ("gid", "0:7")].map(|(n, u)| (n, u)), |user| {
         let t = Sandbox::ordinary();
@@ -296,7 +312,61 @@ fn ids_of_others_cannot_be_mapped() {
         let t = Sandbox::ordinary();
         let mut b = bundle(&t, &["/probe", "wait"]);
         b.push("/linux/uidMappings", json!({"containerID": 1, "hostID": 1, "size": 1}));
-        t.try_create(&b).fails(1, "uid_map");
+        t.try_create(&b).fails(1, "newuidmap");
+        assert_eq!(t.entries(), 0);
+    });
+}
+
+/// The caller's range of `file` (subuid(5)), of which so many ids are used; skips where it has none.
+fn granted(t: &Sandbox, file: &str, count: u32) -> Value {
+    let (uid, _) = t.caller();
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let name =
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|of| of[2] == uid.to_string());
+    let name = name.map_or_else(String::new, |of| of[0].to_owned());
+    let ranges = fs::read_to_string(file).unwrap_or_default();
+    let range = ranges
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|of| of[0] == name || of[0] == uid.to_string());
+    match range {
+        Some(of) if of[2].parse::<u32>().is_ok_and(|size| size >= count) => {
+            json!(of[1].parse::<u32>().unwrap())
+        }
+        _ => skip(format!("{file} gives user {uid} no {count} ids")),
+    }
+}
+
+#[test]
+fn a_range_of_ids_is_mapped_by_newuidmap_and_newgidmap() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "report"]);
+        for (kind, file) in [("uid", "/etc/subuid"), ("gid", "/etc/subgid")] {
+            let first = granted(&t, file, 65_536);
+            b.push(
+                &format!("/linux/{kind}Mappings"),
+                json!({"containerID": 1, "hostID": first, "size": 65_536}),
+            );
+        }
+        b.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 8]}));
+        let report = t.report(&b);
+        assert_eq!(
+            (&report["status"]["Uid"], &report["status"]["Gid"]),
+            (&json!("1000 1000 1000 1000"), &json!("1001 1001 1001 1001"))
+        );
+        assert_eq!((&report["status"]["Groups"], &report["setgroups"]), (&json!("7 8"), &json!("allow")));
+        // Inside, outside, how many.
+        let map: Vec<_> = report["uid_map"].as_str().unwrap().split_whitespace().collect();
+        assert_eq!((map[0], map[2], map[3], map[5]), ("0", "1", "1", "65536"), "the caller is root: {map:?}");
+
+        let c = t.start(b.args(&["/probe", "wait"]));
+        c.wait_for_output("ready");
+        let report = c.exec_with(&["--user", "65536:65536"], &["/probe", "report"]).ok().json();
+        assert_eq!(report["status"]["Uid"], "65536 65536 65536 65536");
+        c.exec_with(&["--user", "65537"], &["/probe", "exit", "0"])
+            .fails(255, "user 65537 or group 1001 is not mapped");
+        t.call(["delete", "--force", &c.id]).ok();
         assert_eq!(t.entries(), 0);
     });
 }

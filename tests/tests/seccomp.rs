@@ -1,6 +1,7 @@
 //! Seccomp: actions, conditions and when the filter comes.
 
 use pintle_tests::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 fn filter(b: &mut Bundle, default: &str, syscalls: Value) {
     b.set(
@@ -262,5 +263,96 @@ fn exec_has_the_very_same_filter() {
         assert_eq!(own, json!(["ENOSYS", "EXDEV", "2", "1"]));
         assert_eq!(told(&c.exec(&attempts).ok().json()), own);
         assert_eq!(told(&c.exec_process(&process).ok().json()), own, "with a process of its own");
+    });
+}
+
+/// A profile that asks the agent behind `socket` about mkdir(2).
+fn ask(b: &mut Bundle, socket: &ConsoleSocket, no_new_privileges: bool) {
+    b.writable().set("/process/noNewPrivileges", json!(no_new_privileges));
+    b.set("/annotations", json!({"who": "asks"}));
+    filter(b, "SCMP_ACT_ALLOW", json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]));
+    b.set("/linux/seccomp/listenerPath", json!(socket.path))
+        .set("/linux/seccomp/listenerMetadata", json!("m"));
+}
+
+/// What an agent was told, without what differs from one container to the next.
+fn told(text: &str, t: &Container, of: i32) -> Value {
+    let mut told: Value = serde_json::from_str(text).unwrap();
+    assert_eq!((&told["pid"], &told["state"]["id"]), (&json!(of), &json!(t.id)));
+    for key in ["pid", "id", "bundle"] {
+        assert!(!told["state"].as_object_mut().unwrap().remove(key).unwrap().is_null(), "{key}");
+    }
+    told.as_object_mut().unwrap().remove("pid");
+    // Each runtime's own version of the specification.
+    drop((
+        told["state"].as_object_mut().unwrap().remove("ociVersion"),
+        told.as_object_mut().unwrap().remove("ociVersion"),
+    ));
+    told
+}
+
+#[test]
+fn an_agent_is_told_of_each_process_and_hears_of_its_calls() {
+    rows([("with no_new_privs", true), ("without no_new_privs", false)], |no_new_privileges| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let agent = ConsoleSocket::new(&t.dir);
+        ask(&mut b, &agent, no_new_privileges);
+        let c = t.create(b.args(&["/probe", "wait"]));
+        let (text, _listener) = agent.descriptor();
+        let state = |status: &str| json!({"status": status, "annotations": {"who": "asks"}});
+        let expect = |status| json!({"fds": ["seccompFd"], "metadata": "m", "state": state(status)});
+        assert_eq!(told(&text, &c, c.pid()), expect("creating"));
+        c.start().ok();
+        c.wait_for_output("ready");
+
+        std::fs::remove_file(t.dir.join("console.sock")).unwrap();
+        let agent = ConsoleSocket::new(&t.dir);
+        let pid_file = t.dir.join("pid");
+        let flags = ["--detach", "--pid-file", &pid_file.to_string_lossy()];
+        c.exec_with(&flags, &["/probe", "try", "mkdir", "/data/x"]).ok();
+        let (text, listener) = agent.descriptor();
+        let pid = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+        assert_eq!(told(&text, &c, pid), expect("running"));
+        let mut heard = [PollFd::new(&listener, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut heard, Some(&patience)), Ok(1), "its mkdir is reported");
+        let proc = format!("/proc/{pid}/stat");
+        assert!(std::path::Path::new(&proc).exists(), "and waits for the answer");
+        // The last descriptor: nobody will answer.
+        drop(listener);
+        wait_for("the end of the call", || {
+            !std::fs::read_to_string(&proc).is_ok_and(|stat| !stat.contains(") Z "))
+        });
+        assert!(!b.inside("/data/x").exists());
+    });
+}
+
+#[test]
+fn an_agent_that_is_gone_leaves_its_calls_without_an_answer() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let agent = ConsoleSocket::new(&t.dir);
+        ask(&mut b, &agent, true);
+        let c = t.create(b.args(&["/probe", "try", "mkdir", "/data/x"]));
+        drop(agent.descriptor());
+        c.start().ok();
+        c.wait_until("stopped");
+        let found: Value = serde_json::from_str(&c.stdout()).unwrap();
+        assert_eq!(found[0]["errno"], "ENOSYS");
+    });
+}
+
+#[test]
+fn without_its_agent_nothing_is_created() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let agent = ConsoleSocket::new(&t.dir);
+        ask(&mut b, &agent, true);
+        b.set("/linux/seccomp/listenerPath", json!(t.dir.join("nobody")));
+        t.try_create(&b).fails(1, "failed to connect with seccomp agent");
+        assert_eq!(t.entries(), 0);
     });
 }

@@ -228,17 +228,59 @@ fn the_check_of_the_image_can_fail() {
     assert_eq!(check_image(b"#!/bin/sh\n"), Err("not a 64-bit ELF program at fixed addresses".into()));
 }
 
+/// Whether there is a conformance test `subject::name`, or one beside them.
+fn is_test(id: &str) -> bool {
+    let (subject, name) = id.rsplit_once("::").unwrap_or(("leaks", id));
+    let file = checkout().join(format!("tests/tests/{}.rs", subject.replace("::", "/")));
+    fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}()")))
+}
+
+/// The tests that fail where this patch takes a defence away; all of them are there.
+fn fails(patch: &str) -> Vec<String> {
+    let path = checkout().join(format!("tests/undefended/{patch}.patch"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let tests: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("Fails: ")).map(str::to_owned).collect();
+    tests.iter().for_each(|test| assert!(is_test(test), "{patch}: {test}: no such test"));
+    tests
+}
+
+#[test]
+fn the_table_of_holes_names_tests_and_patches_that_exist() {
+    let text = fs::read_to_string(checkout().join("docs/cve.md")).expect("docs/cve.md");
+    let table = text.split("## Image tools").next().unwrap_or(&text);
+    let mut patches = Vec::new();
+    for line in table.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |")) {
+        let cells: Vec<&str> = line.split('|').collect();
+        for id in cells[cells.len() - 3].split('`').skip(1).step_by(2) {
+            assert!(is_test(id), "docs/cve.md: {id}: no such test");
+        }
+        let shown: Vec<_> = cells[cells.len() - 2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let tests = |patch: &String| fails(patch).iter().any(|test| line.contains(&format!("`{test}`")));
+        assert!(
+            shown.is_empty() || shown.iter().any(tests),
+            "docs/cve.md: no test of this row fails: {line}"
+        );
+        patches.extend(shown);
+    }
+    patches.sort();
+    patches.dedup();
+    let files = fs::read_dir(checkout().join("tests/undefended")).expect("tests/undefended").flatten();
+    let mut there: Vec<String> = files
+        .filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".patch")?.to_owned()))
+        .collect();
+    there.sort();
+    assert_eq!(patches, there, "docs/cve.md and tests/undefended name the same patches");
+}
+
 #[test]
 fn every_listed_difference_names_a_behaviour_that_exists() {
     let table = fs::read_to_string(checkout().join("docs/compatibility.md")).expect("docs/compatibility.md");
     for line in table.lines().filter(|l| l.starts_with("| `")) {
         let ids = line.split('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2);
         for id in ids {
-            let (subject, rest) = id.split_once("::").unwrap_or(("leaks", id));
-            let test = rest.split('/').next().unwrap_or(rest);
-            let text =
-                fs::read_to_string(checkout().join(format!("tests/tests/{subject}.rs"))).unwrap_or_default();
-            assert!(text.contains(&format!("fn {test}()")), "{id}: no such test");
+            let test = id.split('/').next().unwrap_or(id);
+            assert!(is_test(test), "{id}: no such test");
         }
     }
 }

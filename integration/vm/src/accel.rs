@@ -50,7 +50,7 @@ pub fn choose(image: &Image) -> Result<Accel> {
 fn boots_with_kvm(image: &Image) -> Result<bool> {
     let nothing = Scratch::new()?;
     let image = Image { accel: Accel::Kvm, ..image.clone() };
-    let shape = Shape { init: Init::Minimal, memory: 1024, cpus: 1 };
+    let shape = Shape { init: Init::Minimal, memory: 1024, cpus: 1, selinux: false };
     let booted = Qemu::start(&image, shape, Disk::Fresh, &nothing.path(""), false)
         .and_then(|mut qemu| machine::wait_until_ready(&mut qemu, Duration::from_secs(20)));
     Ok(booted.is_ok())

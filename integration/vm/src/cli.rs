@@ -37,12 +37,15 @@ pub struct Shape {
     /// MiB.
     pub memory: u32,
     pub cpus: u32,
+    /// With SELinux in the place of AppArmor. It has no policy yet, and enforces none.
+    pub selinux: bool,
 }
 
 impl Shape {
     /// A folder's name.
     pub fn name(self) -> String {
-        format!("{}-{}m-{}c", self.init.name(), self.memory, self.cpus)
+        let security = if self.selinux { "-selinux" } else { "" };
+        format!("{}-{}m-{}c{security}", self.init.name(), self.memory, self.cpus)
     }
 }
 
@@ -127,6 +130,7 @@ fn shape(matches: &ArgMatches) -> Shape {
         init,
         memory: *matches.get_one("memory").expect("has a default"),
         cpus: *matches.get_one("cpus").expect("has a default"),
+        selinux: matches.get_flag("selinux"),
     }
 }
 
@@ -175,7 +179,7 @@ fn word(name: &'static str, unit: &'static str, default: &'static str, help: &'s
     Arg::new(name).long(name).value_name(unit).default_value(default).help(help)
 }
 
-fn shape_args() -> [Arg; 3] {
+fn shape_args() -> [Arg; 4] {
     [
         Arg::new("init")
             .long("init")
@@ -184,6 +188,7 @@ fn shape_args() -> [Arg; 3] {
             .help("First process"),
         number("memory", "MIB", "4096", "Memory"),
         number("cpus", "N", "2", "Processors"),
+        flag("selinux", "SELinux in the place of AppArmor, without a policy"),
     ]
 }
 

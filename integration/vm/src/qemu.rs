@@ -143,8 +143,9 @@ fn program(image: &Image) -> Command {
 fn machine(image: &Image, shape: Shape) -> Vec<String> {
     let kernel = format!(
         "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 random.trust_cpu=on tsc=reliable no_timer_check \
-         systemd.show_status=0 pintle.init={}",
-        shape.init.path()
+         systemd.show_status=0 pintle.init={}{}",
+        shape.init.path(),
+        if shape.selinux { " lsm=landlock,lockdown,yama,selinux" } else { "" }
     );
     let boot = |name: &str| image.boot.join(name).display().to_string();
     let words = "-nodefaults -no-user-config -no-reboot -display none -machine q35 -cpu max -accel";

@@ -3,7 +3,7 @@
 use crate::Init;
 use crate::failure::{Failure, Result};
 use crate::mounts::{change_attributes, clone_tree};
-use crate::order::Step;
+use crate::order::{Protected, Step, Strings};
 use crate::path::{self, Kind};
 use core::ffi::CStr;
 use rustix::fd::{AsFd, OwnedFd};
@@ -24,12 +24,16 @@ impl<'a> Init<'a> {
         let mount = match only_bind {
             true => bind(fallback, attributes),
             false => match new_mount(attributes) {
-                Err(Failure { errno: Errno::PERM | Errno::BUSY, .. }) => bind(fallback, attributes),
+                Err(Failure { errno: Errno::PERM | Errno::BUSY, .. }) if !fallback.is_empty() => {
+                    bind(fallback, attributes)
+                }
                 other => other,
             },
         };
         match mount {
-            Err(Failure { errno: Errno::NOENT, .. }) if mask_missing => self.mask(place.target),
+            Err(Failure { errno: Errno::NOENT, .. }) if mask_missing => {
+                self.mask(&Protected { mount_point: c"", magic: 0, path: place.target }, Strings(&[]))
+            }
             other => self.put(other?.as_fd(), target.as_fd(), &place),
         }
     }

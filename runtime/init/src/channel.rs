@@ -45,7 +45,9 @@ pub enum Message<'a> {
     Done,
     /// Bring the loopback interface of this socket's network namespace up, while I go on.
     Loopback,
-    /// A path was opened; the descriptor comes along.
+    /// Move devices into my network namespace.
+    NetDevices,
+    /// What was asked for is open; the descriptor comes along.
     Opened,
     /// A step failed, and init leaves.
     Failed {
@@ -72,6 +74,7 @@ impl<'a> Field<'a> for Message<'a> {
             Self::Done => 7u16.put(sink),
             Self::Opened => 8u16.put(sink),
             Self::Loopback => 10u16.put(sink),
+            Self::NetDevices => 11u16.put(sink),
             Self::Failed { step, errno, operation, text } => {
                 9u16.put(sink);
                 step.put(sink);
@@ -93,6 +96,7 @@ impl<'a> Field<'a> for Message<'a> {
             7 => Self::Done,
             8 => Self::Opened,
             10 => Self::Loopback,
+            11 => Self::NetDevices,
             9 => Self::Failed {
                 step: u16::take(bytes)?,
                 errno: i32::take(bytes)?,
@@ -140,7 +144,7 @@ pub fn send(
 /// Sends `bytes` and one descriptor, SCM_RIGHTS.
 ///
 /// # Errors
-/// Those of sendmsg(2).
+/// Those of sendmsg(2); EMSGSIZE when not all of the bytes went.
 pub fn send_descriptor(
     channel: impl AsFd,
     bytes: &[u8],
@@ -152,8 +156,8 @@ pub fn send_descriptor(
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Errno::NOBUFS);
     }
-    rustix::net::sendmsg(channel, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    let sent = rustix::net::sendmsg(channel, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(Errno::MSGSIZE) }
 }
 
 /// Receives one packet into `buffer`: its length (0 when the other side is gone) and a descriptor if one came.
@@ -207,6 +211,16 @@ impl Init<'_> {
         self.await_go()
     }
 
+    /// The same under the user's filter: by read(2) and write(2), which runc's init also makes there.
+    pub(crate) fn exchange_filtered(&mut self, message: &Message<'_>) -> Result {
+        send(self.channel, message, None).map_err(Failure::at("write to parent"))?;
+        match rustix::io::retry_on_intr(|| rustix::io::read(self.channel, &mut [0; 1])) {
+            Ok(0) => pintle_sys::exec::exit(crate::FAILED),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Failure::new("read from parent", errno)),
+        }
+    }
+
     /// Waits for the parent's go. When the parent is gone, so is the reason to live.
     pub(crate) fn await_go(&mut self) -> Result {
         if let Some(state) = self.receive_go()? {
@@ -245,6 +259,12 @@ impl Init<'_> {
                 .map_err(Failure::at("bring up the loopback interface"));
         }
         send(self.channel, &Message::Loopback, Some(socket.as_fd())).map_err(Failure::at("sendmsg"))
+    }
+
+    /// For an init whose user namespace has no say in its network namespace.
+    pub(crate) fn send_route_socket(&self) -> Result {
+        let socket = pintle_sys::net::route_socket().map_err(Failure::at("socket"))?;
+        send(self.channel, &Message::Opened, Some(socket.as_fd())).map_err(Failure::at("sendmsg"))
     }
 
     /// Opens `path` in the mount namespace joined before, for an init whose ids can't reach it.

@@ -60,8 +60,16 @@ struct Init<'a> {
     state: Option<OwnedFd>,
     /// The read-only empty directory that covers masked ones.
     empty: Option<OwnedFd>,
-    /// The device that covers masked files.
+    /// The null device that covers masked files, where it covers one.
     null: Option<OwnedFd>,
+    /// The same, attached nowhere yet.
+    spare_null: Option<OwnedFd>,
+    /// What is to be sealed, by its target.
+    unsealed: [Option<(&'a CStr, OwnedFd)>; order::SEALS],
+    /// The mount namespace of the rootfs alone, until it is entered.
+    own_mounts: Option<OwnedFd>,
+    /// What `Tree` took along and `Bind` has not attached yet.
+    trees: [Option<OwnedFd>; order::TREES],
     /// The other end of `start`.
     fifo: Option<OwnedFd>,
     /// What `Lookup` found.
@@ -95,6 +103,10 @@ pub fn main(argument: &CStr) -> ! {
         state: None,
         empty: None,
         null: None,
+        spare_null: None,
+        unsealed: [const { None }; order::SEALS],
+        own_mounts: None,
+        trees: [const { None }; order::TREES],
         fifo: None,
         program: None,
         home: program::Home::new(),
@@ -129,10 +141,7 @@ impl<'a> Init<'a> {
         pintle_sys::process::set_name(c"pintle:init").map_err(Failure::at("prctl"))?;
         pintle_sys::signal::unblock_all().map_err(Failure::at("rt_sigprocmask"))?;
         pintle_sys::signal::default_all();
-        // The caller's caller may have left anything open: a path of the image's could lead through it.
-        let first = self.first_private;
-        pintle_sys::fd::close_all_but(first, self.descriptors.iter()).map_err(Failure::at("close_range"))?;
-        pintle_sys::fd::close_on_exec_from(first).map_err(Failure::at("close_range"))?;
+        pintle_sys::fd::close_on_exec_from(self.first_private).map_err(Failure::at("close_range"))?;
         self.umask = rustix::process::umask(rustix::fs::Mode::empty());
         Ok(())
     }
@@ -141,6 +150,7 @@ impl<'a> Init<'a> {
     fn close_rest(&mut self, keep: u32) -> Result {
         use rustix::fd::AsRawFd;
         (self.root, self.null, self.empty, self.directory, self.state) = (None, None, None, None, None);
+        self.spare_null = None;
         let keep = [
             Some(self.channel.as_raw_fd()),
             Some(self.descriptor(keep)?.as_raw_fd()),
@@ -186,8 +196,12 @@ impl<'a> Init<'a> {
             Step::Session {} => rustix::process::setsid().map(drop).map_err(Failure::at("setsid")),
             Step::Keyring { name } => process::keyring(name),
             Step::Loopback { lent } => self.loopback(lent),
+            Step::NetDevices {} => self.exchange(&Message::NetDevices),
             Step::Propagation { flags } => rootfs::propagation(flags),
             Step::Root { path, parent_private } => self.root(path, parent_private),
+            Step::Tree { source, recursive, propagation, .. } => self.take_along(source, recursive, propagation),
+            Step::OwnRoot { path } => self.own_root(path),
+            Step::EnterOwnRoot { propagation } => self.enter_own_root(propagation).map(|()| self.entered = true),
             Step::Filesystem { .. } => self.filesystem(step),
             Step::Bind { .. } => self.bind(step, index),
             Step::CgroupMount { .. } => self.cgroup_mount(step),
@@ -198,8 +212,8 @@ impl<'a> Init<'a> {
             Step::RunHooks {} => self.exchange(&Message::RunHooks),
             Step::Hook { .. } => self.hook(step),
             Step::Sysctl { path, value } => self.sysctl(path, value),
-            Step::ReadOnly { path } => self.read_only(path),
-            Step::Mask { path } => self.mask(path),
+            Step::ReadOnly { path } => self.read_only(&path),
+            Step::Mask { path, options } => self.mask(&path, options),
             Step::RootReadOnly {} => self.root_read_only(),
             Step::Pivot {} => self.pivot().map(|()| self.entered = true),
             Step::DropKernelMounts { rootfs } => self.drop_kernel_mounts(rootfs),
@@ -232,6 +246,8 @@ impl<'a> Init<'a> {
             Step::AwaitStart { fifo } => self.await_start(fifo),
             Step::Exec { arguments, environment } => self.execute(arguments, environment),
             Step::SendPath { path } => self.send_path(path),
+            Step::SendRouteSocket {} => self.send_route_socket(),
+            Step::SendTree { path, recursive, id_map, id_map_recursive } => self.send_tree(path, recursive, (id_map, id_map_recursive)),
             Step::Procfs {} => self.private_procfs(),
             Step::ReopenNull {} => self.reopen_null(),
             Step::CwdAgain { path } => self.cwd_again(path),

@@ -44,8 +44,18 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result {
 impl<'a> Init<'a> {
     /// A new file system.
     pub(crate) fn filesystem(&mut self, step: &Step<'a>) -> Result {
-        let Step::Filesystem { kind, source, options, attributes, inherit_mode, copy_up, ordinary, place } =
-            *step
+        let Step::Filesystem {
+            kind,
+            source,
+            options,
+            attributes,
+            label,
+            inherit_mode,
+            copy_up,
+            ordinary,
+            to_be_sealed,
+            place,
+        } = *step
         else {
             return Err(Failure::new("filesystem", Errno::INVAL));
         };
@@ -62,11 +72,20 @@ impl<'a> Init<'a> {
                     .map_err(Failure::at("fsmount"))
             });
         let mount = configured.inspect_err(|_| self.note_kernel_words(context.as_fd()))?;
+        if !label.is_empty() {
+            label_root(mount.as_fd(), label)?;
+        }
         if copy_up && existed {
             copy_up::copy(target.as_fd(), mount.as_fd())?;
         }
         self.put(mount.as_fd(), target.as_fd(), &place)?;
         let plain = options.0.is_empty() && attributes & pintle_sys::mount::RDONLY == 0;
+        if to_be_sealed {
+            let slot = self.unsealed.iter_mut().find(|slot| slot.is_none());
+            *slot.ok_or(Failure::new("too many mounts to be made read-only later", Errno::MFILE))? =
+                Some((place.target, mount));
+            return Ok(());
+        }
         if self.proc.is_none() && kind == c"proc" && plain {
             self.proc = Some(mount);
         }
@@ -85,51 +104,89 @@ impl<'a> Init<'a> {
             only_proc,
             id_map,
             id_map_recursive,
+            parents_map,
+            prepared,
             place,
         } = *step
         else {
             return Err(Failure::new("bind", Errno::INVAL));
         };
-        let source = self.open_source(source, index)?;
+        let by_parent = parents_map > 0;
+        let source = match (by_parent, prepared) {
+            (true, _) => self.ask_for_source(index)?,
+            (false, true) => self.next_tree()?,
+            (false, false) => self.open_source(source, index)?,
+        };
         if only_proc && !is_procfs(source.as_fd())? {
             return Err(Failure::new("only a procfs may be bound there", Errno::INVAL));
         }
         let is_directory =
             FileType::from_raw_mode(fstat(&source).map_err(Failure::at("fstat"))?.st_mode).is_dir();
         let kind = if is_directory { Kind::Directory } else { Kind::File };
-        let target = path::open_or_make(self.root_fd()?, place.target, kind)?;
+        let target = match only_proc {
+            true => self.directory_target(place.target, true)?.0,
+            false => path::open_or_make(self.root_fd()?, place.target, kind)?,
+        };
         let over = FileType::from_raw_mode(fstat(&target).map_err(Failure::at("fstat"))?.st_mode);
         if over.is_dir() != is_directory {
             return Err(Failure::new("mount", Errno::NOTDIR));
         }
-        let tree = clone_tree(source.as_fd(), recursive)?;
+        let tree = if by_parent || prepared { source } else { clone_tree(source.as_fd(), recursive)? };
         if change {
             change_attributes(tree.as_fd(), set, clear, clear_explicit)?;
         }
         if id_map > 0 {
-            use rustix::fd::AsRawFd;
-            let userns = self.descriptor(id_map)?.as_raw_fd();
-            let map = Attributes {
-                set: pintle_sys::mount::IDMAP,
-                userns_fd: userns as u64,
-                ..Attributes::default()
-            };
-            set_attributes(&tree, id_map_recursive, &map)
-                .map_err(Failure::at("mount_setattr of the id map"))?;
+            self.map_ids(tree.as_fd(), id_map, id_map_recursive)?;
         }
         self.put(tree.as_fd(), target.as_fd(), &place)
+    }
+
+    /// Gives a detached mount, or the whole tree, the maps of the user namespace behind the descriptor.
+    fn map_ids(&self, tree: BorrowedFd<'_>, id_map: u32, recursive: bool) -> Result {
+        use rustix::fd::AsRawFd;
+        let userns = self.descriptor(id_map)?.as_raw_fd();
+        let map =
+            Attributes { set: pintle_sys::mount::IDMAP, userns_fd: userns as u64, ..Attributes::default() };
+        set_attributes(tree, recursive, &map).map_err(Failure::at("mount_setattr of the id map"))
+    }
+
+    /// A copy of the mounts at `source`, whose propagation is what it would be in a mount namespace of its own.
+    pub(crate) fn take_along(&mut self, source: &CStr, recursive: bool, propagation: u32) -> Result {
+        let source = openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Failure::at("open source"))?;
+        let tree = clone_tree(source.as_fd(), recursive)?;
+        propagate(tree.as_fd(), propagation)?;
+        let place = self.trees.iter_mut().find(|place| place.is_none());
+        *place.ok_or(Failure::new("too many mounts", Errno::MFILE))? = Some(tree);
+        Ok(())
+    }
+
+    fn next_tree(&mut self) -> Result<OwnedFd> {
+        self.trees.iter_mut().find_map(Option::take).ok_or(Failure::new("open_tree", Errno::NOENT))
     }
 
     /// Opens a bind's source in this mount namespace; what our ids can't reach, the parent's can.
     fn open_source(&mut self, source: &CStr, index: u16) -> Result<OwnedFd> {
         match openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::ACCESS) => {
-                crate::channel::send(self.channel, &Message::Source { step: index }, None)
-                    .map_err(Failure::at("write to parent"))?;
-                self.receive_go()?.ok_or(Failure::new("open", Errno::ACCESS))
-            }
+            Err(Errno::ACCESS) => self.ask_for_source(index),
             other => other.map_err(Failure::at("open source")),
         }
+    }
+
+    fn ask_for_source(&mut self, index: u16) -> Result<OwnedFd> {
+        crate::channel::send(self.channel, &Message::Source { step: index }, None)
+            .map_err(Failure::at("write to parent"))?;
+        self.receive_go()?.ok_or(Failure::new("open", Errno::ACCESS))
+    }
+
+    /// For an init in a user namespace, from the mount namespace joined before: only the machine's root maps ids.
+    pub(crate) fn send_tree(&self, path: &CStr, recursive: bool, map: (u32, bool)) -> Result {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let source = openat(CWD, path, flags, Mode::empty()).map_err(Failure::at("open source"))?;
+        let tree = clone_tree(source.as_fd(), recursive)?;
+        self.map_ids(tree.as_fd(), map.0, map.1)?;
+        crate::channel::send(self.channel, &Message::Opened, Some(tree.as_fd()))
+            .map_err(Failure::at("sendmsg"))
     }
 
     /// The directory to mount on, made if need be, and whether it was there.
@@ -168,12 +225,7 @@ impl<'a> Init<'a> {
             set_attributes(mount, true, &attributes).map_err(Failure::at("mount_setattr of the tree"))?;
         }
         attach(mount, target)?;
-        for flags in place.propagation.iter() {
-            let attributes = Attributes { propagation: u64::from(flags & !MS_REC), ..Attributes::default() };
-            set_attributes(mount, flags & MS_REC != 0, &attributes)
-                .map_err(Failure::at("mount propagation"))?;
-        }
-        Ok(())
+        place.propagation.iter().try_for_each(|flags| propagate(mount, flags))
     }
 
     /// Attaches a finished mount that is nobody's own choice: never over the rootfs, never inside procfs.
@@ -186,11 +238,14 @@ impl<'a> Init<'a> {
         )
     }
 
-    /// Makes a mount read-only when all that had to be made in it is there.
-    pub(crate) fn seal(&self, target: &CStr) -> Result {
-        let fd = path::open(self.root_fd()?, target, OFlags::PATH).map_err(Failure::at("openat2"))?;
+    /// Makes a mount read-only when all that had to be made in it is there: that mount, whatever its path leads to by now.
+    pub(crate) fn seal(&mut self, target: &CStr) -> Result {
+        let is_it =
+            |slot: &&mut Option<(&CStr, OwnedFd)>| slot.as_ref().is_some_and(|(known, _)| *known == target);
+        let slot = self.unsealed.iter_mut().find(is_it).and_then(Option::take);
+        let (_, mount) = slot.ok_or(Failure::new("no such mount", Errno::NOENT))?;
         let attributes = Attributes { set: pintle_sys::mount::RDONLY, ..Attributes::default() };
-        set_attributes(&fd, false, &attributes).map_err(Failure::at("mount_setattr"))
+        set_attributes(&mount, false, &attributes).map_err(Failure::at("mount_setattr"))
     }
 
     /// The file system context says more than an errno, fsopen(2).
@@ -204,8 +259,14 @@ impl<'a> Init<'a> {
     }
 }
 
+/// Changes the propagation of a mount, or with MS_REC of a tree.
+pub fn propagate(mount: BorrowedFd<'_>, flags: u32) -> Result {
+    let attributes = Attributes { propagation: u64::from(flags & !MS_REC), ..Attributes::default() };
+    set_attributes(mount, flags & MS_REC != 0, &attributes).map_err(Failure::at("mount propagation"))
+}
+
 /// Every option: `key`, or `key` followed by `=value`.
-fn configure(context: BorrowedFd<'_>, source: &CStr, options: Strings<'_>) -> Result {
+pub fn configure(context: BorrowedFd<'_>, source: &CStr, options: Strings<'_>) -> Result {
     if !source.is_empty() {
         fsconfig_set_string(context, c"source", source).map_err(Failure::at("fsconfig source"))?;
     }
@@ -222,6 +283,14 @@ fn configure(context: BorrowedFd<'_>, source: &CStr, options: Strings<'_>) -> Re
         .map_err(Failure::at("fsconfig"))?;
     }
     Ok(())
+}
+
+/// setxattr(2) on the root of a mount that is attached nowhere yet.
+fn label_root(mount: BorrowedFd<'_>, label: &CStr) -> Result {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(mount, c".", flags, Mode::empty()).map_err(Failure::at("openat"))?;
+    rustix::fs::fsetxattr(root, c"security.selinux", label.to_bytes(), rustix::fs::XattrFlags::empty())
+        .map_err(Failure::at("fsetxattr security.selinux"))
 }
 
 /// A tmpfs that covers a directory looks like it: `mode=` of what is there.

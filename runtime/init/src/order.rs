@@ -9,7 +9,7 @@ use core::ffi::CStr;
 /// First bytes of every order.
 const MAGIC: u32 = 0x6c74_6e70;
 /// Changes with every change of the format.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The buffer does not hold what its length and tags promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,18 @@ macro_rules! record {
 }
 
 record! {
+    /// A path inside the rootfs that is to be hidden or read-only.
+    Protected {
+        /// The kernel's own file system that it lies in: its mount point in the rootfs, or empty.
+        mount_point: &'a CStr,
+        /// What statfs(2) calls that file system.
+        magic: u64,
+        /// The path below the mount point, or below the rootfs.
+        path: &'a CStr,
+    }
+}
+
+record! {
     /// Where a finished mount goes, and what is done to it there.
     Place {
         /// Path inside the rootfs, cleaned, absolute.
@@ -183,6 +195,11 @@ pub struct Head<'a> {
     /// The descriptors that init inherits: a step names one by its place here. The first is the socket to the parent.
     pub descriptors: Numbers<'a>,
 }
+
+/// How many trees of mounts init takes along.
+pub const TREES: usize = 32;
+/// How many mounts init keeps until they are sealed.
+pub const SEALS: usize = 32;
 
 /// The place of the socket to the parent among [`Head::descriptors`].
 pub const CHANNEL: u32 = 0;
@@ -242,16 +259,30 @@ steps! {
     10 Keyring { name: &'a CStr, }
     /// Brings the loopback interface up, or lends the parent a socket by which it does.
     11 Loopback { lent: bool, }
+    /// Asks the parent to move network devices here, and waits.
+    66 NetDevices {}
+    /// Sends a socket of rtnetlink(7), made in the network namespace joined before, to the parent.
+    67 SendRouteSocket {}
     /// Changes the propagation of the mount at `/` (flags of mount(2)).
     12 Propagation { flags: u32, }
     /// Binds the rootfs onto itself: from here on it is the tree that all targets are resolved in.
     13 Root { path: &'a CStr, /** Make the mount that holds it private. */ parent_private: bool, }
+    /// Makes a mount namespace that has nothing but the rootfs (open_tree(2), OPEN_TREE_NAMESPACE). First of the three, since mounts are
+    /// listed by age.
+    69 OwnRoot { path: &'a CStr, }
+    /// Takes a copy of the mounts at a bind's source along into a mount namespace that will not have them; `Bind` attaches them in their
+    /// order. At most [`TREES`].
+    68 Tree { source: &'a CStr, recursive: bool, /** As for `Propagation`. */ propagation: u32, /** Where it will go. */ target: &'a CStr, }
+    /// Enters the mount namespace of `OwnRoot`: the rootfs is `/` there.
+    70 EnterOwnRoot { /** As for `Propagation`. */ propagation: u32, }
     /// A new file system.
     14 Filesystem {
         kind: &'a CStr, source: &'a CStr, options: Strings<'a>, attributes: u64,
+        /** SELinux's label of its root, where no option gives it; or empty. */ label: &'a CStr,
         /** A tmpfs takes the mode of the directory it covers. */ inherit_mode: bool,
         /** A tmpfs starts with a copy of what it covers. */ copy_up: bool,
         /** The target must be a real directory, not a link (CVE-2023-27561). */ ordinary: bool,
+        /** `Seal` makes it read-only. */ to_be_sealed: bool,
         place: Place<'a>,
     }
     /// A bind mount.
@@ -260,12 +291,14 @@ steps! {
         /** Whether attributes change at all. */ change: bool,
         set: u64, /** Cleared if the kernel lets us. */ clear: u64, /** Cleared, or it is an error. */ clear_explicit: u64,
         /** Only a procfs may be bound here. */ only_proc: bool,
-        /** A user namespace whose maps the mount gets, or none: 0. */ id_map: u32, id_map_recursive: bool,
+        /** The descriptor of a user namespace whose maps the mount gets, or none: 0. */ id_map: u32, id_map_recursive: bool,
+        /** The parent makes the tree, since nobody in a user namespace may, with maps of which this is the number there, counted from 1; or 0. */ parents_map: u32,
+        /** The next of what `Tree` took along. */ prepared: bool,
         place: Place<'a>,
     }
     /// The container's cgroups: a new cgroup2 mount or, where that is not allowed, a bind of `fallback`.
     16 CgroupMount { attributes: u64, /** Without a cgroup namespace a new mount would change the options of the machine's own: always bind. */ bind: bool, fallback: &'a CStr, /** Where `fallback` can't be seen either, hide what is there. */ mask_missing: bool, place: Place<'a>, }
-    /// Makes the mount at `target` read-only, when all that had to be made in it is there.
+    /// Makes the mount for `target` read-only, when all that had to be made in it is there.
     17 Seal { target: &'a CStr, }
     /// A device node (or fifo): `directory` and `name` inside the rootfs.
     18 Device { directory: &'a CStr, name: &'a CStr, /** Type and permissions. */ mode: u32, major: u32, minor: u32, uid: u32, gid: u32, /** The host's node, where mknod is not permitted. */ host: &'a CStr, }
@@ -280,9 +313,9 @@ steps! {
     /// Writes a kernel parameter: `path` below /proc/sys.
     23 Sysctl { path: &'a CStr, value: &'a [u8], }
     /// Makes what is at `path` read-only, if it is there.
-    24 ReadOnly { path: &'a CStr, }
-    /// Hides what is at `path`, if it is there.
-    25 Mask { path: &'a CStr, }
+    24 ReadOnly { path: Protected<'a>, }
+    /// Hides what is at `path`, if it is there; what covers a directory is mounted with the options.
+    25 Mask { path: Protected<'a>, options: Strings<'a>, }
     /// Makes the rootfs itself read-only.
     26 RootReadOnly {}
     /// The rootfs becomes `/`, and the old root goes away.
@@ -347,6 +380,8 @@ steps! {
     51 Exec { arguments: Strings<'a>, environment: Strings<'a>, }
     /// Opens a path in the namespaces joined before, and sends the descriptor to the parent.
     52 SendPath { path: &'a CStr, }
+    /// The same with a copy of the mounts at the path, attached nowhere, that have the maps of a user namespace.
+    65 SendTree { path: &'a CStr, recursive: bool, id_map: u32, id_map_recursive: bool, }
     /// A handle on procfs for the steps that write there or reopen a descriptor, where the container mounts none.
     53 Procfs {}
     /// A standard stream that is the host's /dev/null becomes the container's.

@@ -139,9 +139,12 @@ impl Init<'_> {
     pub(crate) fn seccomp(&mut self, program: &[u8], flags: u32, notify: bool) -> Result {
         let flags = if notify { flags | pintle_sys::seccomp::NEW_LISTENER } else { flags };
         let listener = pintle_sys::seccomp::load(program, flags).map_err(Failure::at("seccomp"))?;
-        if notify {
-            self.exchange(&Message::SeccompFd { fd: listener })?;
+        if !notify {
+            return Ok(());
         }
+        self.exchange_filtered(&Message::SeccompFd { fd: listener })?;
+        // As long as anybody but the agent holds it, calls wait for an agent that is gone.
+        drop(pintle_sys::fd::adopt(listener));
         Ok(())
     }
 

@@ -3,17 +3,22 @@
 use crate::Init;
 use crate::failure::{Failure, Result};
 use crate::mountinfo;
-use crate::mounts::{attach, clone_tree, identity};
+use crate::mounts::{attach, clone_tree, configure, identity, propagate};
+use crate::order::{Protected, Strings};
 use crate::path;
 use core::ffi::CStr;
-use pintle_sys::mount::{Attributes, RDONLY, set_attributes};
+use pintle_sys::mount::{Attributes, RDONLY, TREE_NAMESPACE, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, major, minor, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_move, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_move,
+    open_tree, unmount,
 };
+
+/// CLONE_NEWNS
+const MOUNT: u32 = 0x2_0000;
 
 /// Changes the propagation of what is mounted at `/`.
 pub fn propagation(flags: u32) -> Result {
@@ -36,9 +41,51 @@ impl Init<'_> {
         Ok(())
     }
 
+    /// A mount namespace that has nothing but the rootfs: the host's mounts are never copied, and never in sight.
+    pub(crate) fn own_root(&mut self, path: &CStr) -> Result {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let rootfs = openat(CWD, path, flags, Mode::empty()).map_err(Failure::at("open"))?;
+        let flags = OpenTreeFlags::from_bits_retain(TREE_NAMESPACE)
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        self.own_mounts = Some(open_tree(rootfs, c"", flags).map_err(Failure::at("open_tree"))?);
+        Ok(())
+    }
+
+    /// The rootfs becomes `/`. What is still needed of the host's mounts was taken along, but for the null device.
+    pub(crate) fn enter_own_root(&mut self, propagation_flags: u32) -> Result {
+        let null = host_null()?;
+        propagate(null.as_fd(), propagation_flags)?;
+        self.spare_null = Some(null);
+        let namespace = self.own_mounts.take().ok_or(Failure::new("no mount namespace", Errno::BADF))?;
+        pintle_sys::namespace::enter(namespace, MOUNT).map_err(Failure::at("setns"))?;
+        propagation(propagation_flags)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, c"/", flags, Mode::empty()).map_err(Failure::at("open /"))?;
+        self.root_identity = identity(root.as_fd())?;
+        self.root = Some(root);
+        Ok(())
+    }
+
+    /// Opens what is to be hidden or read-only. In a file system of the kernel's it is looked up from the mount point, which has to
+    /// be that file system still: who exchanges it for a link would have the path not be there, and go unprotected.
+    fn open_protected(&self, path: &Protected<'_>) -> Result<core::result::Result<OwnedFd, Errno>> {
+        let root = self.root_fd()?;
+        if path.mount_point.is_empty() {
+            return Ok(path::open(root, path.path, OFlags::PATH));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let top = path::open(root, path.mount_point, flags).map_err(Failure::at("open its mount point"))?;
+        match fstatfs(&top).map_err(Failure::at("fstatfs"))?.f_type as u64 {
+            magic if magic == path.magic => Ok(path::open(top.as_fd(), path.path, OFlags::PATH)),
+            _ => Err(Failure::new("its mount point is not what was mounted there", Errno::NODEV)),
+        }
+    }
+
     /// Only what an engine listed is read-only; a path that is not there needs no protection.
-    pub(crate) fn read_only(&self, path: &CStr) -> Result {
-        let target = match path::open(self.root_fd()?, path, OFlags::PATH) {
+    pub(crate) fn read_only(&self, path: &Protected<'_>) -> Result {
+        let target = match self.open_protected(path)? {
             Err(Errno::NOENT) => return Ok(()),
             other => other.map_err(Failure::at("openat2"))?,
         };
@@ -49,31 +96,37 @@ impl Init<'_> {
     }
 
     /// Hides a directory behind an empty one and a file behind the null device. Only "not there" is no error.
-    pub(crate) fn mask(&mut self, path: &CStr) -> Result {
-        let target = match path::open(self.root_fd()?, path, OFlags::PATH) {
+    pub(crate) fn mask(&mut self, path: &Protected<'_>, options: Strings<'_>) -> Result {
+        let target = match self.open_protected(path)? {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             other => other.map_err(Failure::at("openat2"))?,
         };
         let mode = fstat(&target).map_err(Failure::at("fstat"))?.st_mode;
         if FileType::from_raw_mode(mode).is_dir() {
-            return self.cover_with_nothing(target.as_fd());
+            return self.cover_with_nothing(target.as_fd(), options);
         }
-        if self.null.is_none() {
-            self.null = Some(host_null()?);
+        if let Some(null) = &self.null {
+            return attach(clone_tree(null.as_fd(), false)?.as_fd(), target.as_fd());
         }
-        let null = self.null.as_ref().ok_or(Failure::new("/dev/null", Errno::NODEV))?;
-        attach(clone_tree(null.as_fd(), false)?.as_fd(), target.as_fd())
+        let null = match self.spare_null.take() {
+            Some(null) => null,
+            None => host_null()?,
+        };
+        attach(null.as_fd(), target.as_fd())?;
+        self.null = Some(null);
+        Ok(())
     }
 
     /// One read-only tmpfs without room for anything serves all masked directories.
-    fn cover_with_nothing(&mut self, target: BorrowedFd<'_>) -> Result {
+    fn cover_with_nothing(&mut self, target: BorrowedFd<'_>, options: Strings<'_>) -> Result {
         if let Some(empty) = &self.empty {
             return attach(clone_tree(empty.as_fd(), false)?.as_fd(), target);
         }
         let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Failure::at("fsopen"))?;
-        for (key, value) in [(c"source", c"tmpfs"), (c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
+        for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
             fsconfig_set_string(context.as_fd(), key, value).map_err(Failure::at("fsconfig"))?;
         }
+        configure(context.as_fd(), c"tmpfs", options)?;
         fsconfig_set_flag(context.as_fd(), c"ro").map_err(Failure::at("fsconfig"))?;
         fsconfig_create(context.as_fd()).map_err(Failure::at("fsconfig"))?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -146,7 +199,7 @@ impl Init<'_> {
                 other => return other.map_err(Failure::at("umount2")),
             }
         }
-        self.cover_with_nothing(top.as_fd())
+        self.cover_with_nothing(top.as_fd(), Strings(&[]))
     }
 
     /// `--no-pivot`: the rootfs is moved over `/`.
@@ -171,14 +224,18 @@ impl Init<'_> {
     }
 }
 
-/// The host's null device. The container's may be anything (CVE-2025-31133).
+/// A mount of the host's null device, attached nowhere. The container's device may be anything (CVE-2025-31133).
 fn host_null() -> Result<OwnedFd> {
     let null = openat(CWD, c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(Failure::at("open /dev/null"))?;
     let stat = fstat(&null).map_err(Failure::at("fstat"))?;
     let is_null = FileType::from_raw_mode(stat.st_mode).is_char_device()
         && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
-    if is_null { Ok(null) } else { Err(Failure::new("/dev/null is not the null device", Errno::NODEV)) }
+    if is_null {
+        clone_tree(null.as_fd(), false)
+    } else {
+        Err(Failure::new("/dev/null is not the null device", Errno::NODEV))
+    }
 }
 
 /// Makes the mount that holds `path` private: pivot_root refuses a rootfs whose parent mount is shared. The mount point

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, errno_text, phrase};
 use crate::plan::steps::Steps;
-use pintle_init::order::Step;
+use pintle_init::order::{Protected, Step};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -50,6 +50,17 @@ impl Said {
         whole.iter().find(|text| **text == self.operation).copied()
     }
 
+    fn binding(&self, source: &CStr, target: &CStr) -> String {
+        let cause = match self.operation.as_str() {
+            "open source" => format!("open {}: {}", text(source), errno_text(self.errno)),
+            "only a procfs may be bound there" => {
+                format!("{} cannot be mounted because it is not of type proc", quoted(target))
+            }
+            _ => self.cause(),
+        };
+        format!("{}: {cause}", mounting(source, target))
+    }
+
     fn about(&self, step: &Step<'_>) -> String {
         match step {
             Step::Filesystem { kind, source, place, .. } => {
@@ -59,35 +70,33 @@ impl Said {
                     }
                     _ => self.cause(),
                 };
-                mounting(source, place.target, &cause)
+                format!("{}: {cause}", mounting(source, place.target))
             }
-            Step::Bind { source, place, .. } => match self.operation.as_str() {
-                "open source" => mounting(
-                    source,
-                    place.target,
-                    &format!("open {}: {}", text(source), errno_text(self.errno)),
-                ),
-                "only a procfs may be bound there" => mounting(
-                    source,
-                    place.target,
-                    &format!("{} cannot be mounted because it is not of type proc", quoted(place.target)),
-                ),
-                _ => mounting(source, place.target, &self.cause()),
-            },
-            Step::CgroupMount { place, .. } => mounting(c"cgroup", place.target, &self.cause()),
+            Step::Tree { source, target, .. } => self.binding(source, target),
+            Step::Bind { source, place, .. } => self.binding(source, place.target),
+            Step::SendTree { path, .. } if self.operation == "open source" => {
+                format!("open {}: {}", text(path), errno_text(self.errno))
+            }
+            Step::CgroupMount { place, .. } => {
+                format!("{}: {}", mounting(c"cgroup", place.target), self.cause())
+            }
             Step::Device { directory, name, .. } | Step::DeviceBind { directory, name, .. } => {
                 format!("error creating device nodes: {}/{}: {}", text(directory), text(name), self.plain())
             }
             Step::Link { directory, name, .. } => {
                 format!("symlink {}/{}: {}", text(directory), text(name), self.plain())
             }
-            Step::Root { path, .. } => format!("rootfs {}: {}", text(path), self.plain()),
+            Step::Root { path, .. } | Step::OwnRoot { path, .. } => {
+                format!("rootfs {}: {}", text(path), self.plain())
+            }
             Step::DropKernelMounts { .. } | Step::Pivot {} | Step::MoveRoot {} | Step::Chroot {} => {
                 format!("error jailing process inside rootfs: {}", self.plain())
             }
             Step::Sysctl { path, .. } => format!("sysctl {}: {}", text(path).replace('/', "."), self.plain()),
-            Step::Mask { path } => format!("can't mask path {}: {}", quoted(path), self.plain()),
-            Step::ReadOnly { path } => format!("can't make {} read-only: {}", quoted(path), self.plain()),
+            Step::Mask { path, .. } => format!("can't mask path {:?}: {}", protected(path), self.plain()),
+            Step::ReadOnly { path } => {
+                format!("can't make {:?} read-only: {}", protected(path), self.plain())
+            }
             Step::MakeCwd { path } => format!("mkdir {}: {}", text(path), errno_text(self.errno)),
             Step::Cwd { path } | Step::CwdAgain { path } => match self.operation.as_str() {
                 "getcwd" if self.errno == Errno::NOENT => phrase::BREAKOUT.to_owned(),
@@ -101,12 +110,19 @@ impl Said {
             Step::Exec { .. } => self.plain(),
             // init wrote the whole sentence: after `start` it has nobody else to do so.
             Step::Hook { .. } if !self.note.is_empty() => self.note.clone(),
-            Step::Label { value, .. } => {
-                format!(
-                    "unable to apply security label {:?}: {}",
-                    String::from_utf8_lossy(value),
-                    self.plain()
-                )
+            Step::Label { attribute, value, .. } => {
+                let (value, attribute) = (String::from_utf8_lossy(value), text(attribute));
+                if attribute.ends_with("/apparmor/exec") {
+                    let profile = value.strip_prefix("exec ").unwrap_or(&value);
+                    return format!("unable to apply apparmor profile: {profile:?}: {}", self.plain());
+                }
+                let of = if attribute.ends_with("/keycreate") { " of keys" } else { "" };
+                format!("unable to apply selinux label{of} {value:?}: {}", self.plain())
+            }
+            Step::Identity { uid, gid, .. }
+                if self.errno == Errno::INVAL && self.operation != "setgroups" =>
+            {
+                format!("{}: user {uid} or group {gid} is not mapped in the user namespace", self.plain())
             }
             Step::Seccomp { .. } => format!("unable to init seccomp: {}", self.plain()),
             Step::Join { kinds, .. } => format!("error joining namespaces {kinds:#x}: {}", self.plain()),
@@ -154,8 +170,13 @@ impl Said {
     }
 }
 
-fn mounting(source: &CStr, target: &CStr, cause: &str) -> String {
-    format!("error mounting {} to rootfs at {}: {cause}", quoted(source), quoted(target))
+/// A mount that failed, up to the cause.
+pub fn mounting(source: &CStr, target: &CStr) -> String {
+    format!("error mounting {} to rootfs at {}", quoted(source), quoted(target))
+}
+
+fn protected(path: &Protected<'_>) -> String {
+    text(path.mount_point) + &text(path.path)
 }
 
 fn text(text: &CStr) -> String {

@@ -2,19 +2,22 @@
 //! order; this answers. An end without a word is a death, and told as one. A caller that must not sleep goes on by turns.
 
 use super::spawn::{self, Child, Ending};
-use super::{ids, image, sentence};
+use super::{ids, image, net_devices, procfs, sentence};
 use crate::bail;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
 use crate::plan::process::Sync;
+use crate::plan::steps::{Slot, Steps};
 use pintle_init::channel::{LONGEST, Message, receive, receive_by, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+use std::ffi::CStr;
 
 /// What the parent of a birth does while init works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,17 @@ pub trait Caller {
     /// See [`Caller::born`].
     fn ready(&mut self, _pid: i32) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    /// The filter asks an agent: `listener` is where that hears of system calls.
+    ///
+    /// # Errors
+    /// See [`Caller::born`].
+    fn filtered(&mut self, pid: i32, listener: OwnedFd) -> Result<()>;
+
+    /// The user namespaces of mounts that init has made for it, as `Birth::mount_maps` lists them.
+    fn mount_maps(&self) -> &[OwnedFd] {
+        &[]
     }
 
     /// To say whether a death was for want of memory.
@@ -252,7 +266,15 @@ impl<C: Caller> Delivery<C> {
                 pintle_sys::net::loopback_up(&socket).context("bring up the loopback interface")?;
                 self.go_ahead()?;
             }
-            Message::Source { step } => self.open_source(usize::from(step))?,
+            Message::NetDevices => {
+                let pid = self.child.pid;
+                let path = format!("/proc/{pid}/ns/net");
+                let namespace = openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+                let socket = beside(pid, namespaces::NETWORK, &[], |_| Step::SendRouteSocket {})?;
+                net_devices::give(&self.birth.net_devices, socket, namespace.context(path)?)?;
+                self.go(None)?;
+            }
+            Message::Source { step } => self.source(usize::from(step))?,
             Message::RunHooks => {
                 let state = self.caller.hooks(self.child.pid)?;
                 self.go_with_state(state)?;
@@ -268,7 +290,13 @@ impl<C: Caller> Delivery<C> {
                 let error = sentence::failure(&self.birth.steps, usize::from(step), errno, operation, text);
                 return Err(self.in_init(error));
             }
-            Message::SeccompFd { .. } | Message::Opened => bail!("init sent what nobody asked for"),
+            Message::SeccompFd { fd } => {
+                let listener = pidfd_getfd(&self.child.pidfd, fd, PidfdGetfdFlags::empty());
+                self.caller
+                    .filtered(self.child.pid, listener.context("fetch the seccomp listener: pidfd_getfd")?)?;
+                self.go(None)?;
+            }
+            Message::Opened => bail!("init sent what nobody asked for"),
         }
         Ok(())
     }
@@ -326,9 +354,9 @@ impl<C: Caller> Delivery<C> {
 
     fn adjust_oom_score(&self) -> Result<()> {
         let Some(score) = self.birth.oom_score_adj else { return Ok(()) };
-        let path = format!("/proc/{}/oom_score_adj", self.child.pid);
-        std::fs::write(&path, score.to_string())
-            .with_context(|| format!("process.oomScoreAdj: write {score} to {path}"))
+        let pid = self.child.pid;
+        procfs::write(pid, "oom_score_adj", &score.to_string())
+            .with_context(|| format!("process.oomScoreAdj: write {score} to /proc/{pid}/oom_score_adj"))
     }
 
     fn forked(&mut self, pid: i32, pidfd: Option<OwnedFd>) -> Result<()> {
@@ -340,24 +368,47 @@ impl<C: Caller> Delivery<C> {
         self.caller.born(pid)
     }
 
-    /// For an init whose ids can't reach a source: a process with ours, in its mount namespace, opens it.
-    fn open_source(&self, index: usize) -> Result<()> {
-        let mut source = None;
+    /// What init may not do itself, a process with our ids does, in its mount namespace.
+    fn source(&mut self, index: usize) -> Result<()> {
+        let mut found = None;
         self.birth.steps.each(|n, step| {
-            if let (true, Step::Bind { source: path, .. }) = (n == index, step) {
-                source = Some((*path).to_owned());
+            if let (true, Step::Bind { source, recursive, id_map_recursive, parents_map, place, .. }) =
+                (n == index, step)
+            {
+                let (source, target) = ((*source).to_owned(), place.target.to_owned());
+                found = Some((source, target, *parents_map, (*recursive, *id_map_recursive)));
             }
         });
-        let Some(source) = source else { bail!("init asked for the source of a step that has none") };
+        match found {
+            Some((source, _, 0, _)) => self.open_source(&source),
+            Some((source, target, map, recursive)) => {
+                let Some(map) = self.caller.mount_maps().get(map as usize - 1) else {
+                    bail!("init asked for maps that nobody has")
+                };
+                let map = map.try_clone().context("dup")?;
+                let made = self.mapped_tree(&source, map, recursive);
+                let tree =
+                    made.map_err(|error| self.in_init(error.context(sentence::mounting(&source, &target))))?;
+                self.go(Some(tree.as_fd()))
+            }
+            None => bail!("init asked for the source of a step that has none"),
+        }
+    }
+
+    fn open_source(&self, path: &CStr) -> Result<()> {
         // Who must not sleep bears nobody with other ids than its own: what init can't open then, nobody here can.
         let opened = match self.flags.contains(RecvFlags::DONTWAIT) {
             true => Err(Error::new("nobody to open it")),
-            false => open_beside(self.child.pid, &source),
+            false => beside(self.child.pid, namespaces::MOUNT, &[], |_| Step::SendPath { path }),
         };
-        match opened {
-            Ok(fd) => self.go(Some(fd.as_fd())),
-            Err(_) => self.go(None),
-        }
+        self.go(opened.ok().as_ref().map(AsFd::as_fd))
+    }
+
+    fn mapped_tree(&self, path: &CStr, map: OwnedFd, (recursive, all): (bool, bool)) -> Result<OwnedFd> {
+        beside(self.child.pid, namespaces::MOUNT, &[map], |steps| {
+            let id_map = steps.slot(Slot::MountMap(0));
+            Step::SendTree { path, recursive, id_map, id_map_recursive: all }
+        })
     }
 
     fn set_limits(&self) -> Result<()> {
@@ -404,23 +455,37 @@ fn describe(ending: Ending) -> String {
     }
 }
 
-/// Opens `path` as this process would, in the mount namespace of `pid`.
-fn open_beside(pid: i32, path: &std::ffi::CStr) -> Result<OwnedFd> {
-    use crate::plan::steps::{Slot, Steps};
+/// What a process with our ids sends from the namespaces of these `kinds` that `pid` is in.
+fn beside<'a>(
+    pid: i32,
+    kinds: u32,
+    mount_maps: &[OwnedFd],
+    last: impl FnOnce(&mut Steps) -> Step<'a>,
+) -> Result<OwnedFd> {
     let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new("no process"))?;
     let pidfd =
         rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).context("pidfd_open")?;
     let mut steps = Steps::new();
     steps.push(&Step::Undumpable {});
     let descriptor = steps.slot(Slot::ContainerInit);
-    steps.push(&Step::Join { kinds: namespaces::MOUNT, descriptor, deferrable: false });
-    steps.push(&Step::SendPath { path });
+    steps.push(&Step::Join { kinds, descriptor, deferrable: false });
+    let last = last(&mut steps);
+    steps.push(&last);
     let birth = Birth { steps, first_private: 3, ..Birth::default() };
-    let descriptors =
-        spawn::Descriptors { container_init: Some(pidfd.as_fd()), ..spawn::Descriptors::default() };
+    let descriptors = spawn::Descriptors {
+        container_init: Some(pidfd.as_fd()),
+        mount_maps,
+        ..spawn::Descriptors::default()
+    };
     let helper = spawn::init(&birth, &descriptors, None)?;
     let mut buffer = [0; LONGEST];
     let answer = receive(&helper.channel, &mut buffer).context("read from helper");
     spawn::end(&helper);
-    answer?.1.ok_or_else(|| Error::new("open: permission denied"))
+    let (length, descriptor) = answer?;
+    if let (Ok(Message::Failed { step, errno, operation, text }), _) =
+        (Message::take(&mut &buffer[..length]), &descriptor)
+    {
+        return Err(sentence::failure(&birth.steps, usize::from(step), errno, operation, text));
+    }
+    descriptor.ok_or_else(|| Error::new("the helper sent nothing"))
 }

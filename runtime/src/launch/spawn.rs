@@ -31,7 +31,7 @@ pub struct Descriptors<'a> {
     /// The container's time namespace.
     pub container_time: Option<BorrowedFd<'a>>,
     /// User namespaces of id-mapped mounts.
-    pub mount_maps: Vec<OwnedFd>,
+    pub mount_maps: &'a [OwnedFd],
     /// Where the terminal's master goes.
     pub console: Option<BorrowedFd<'a>>,
     /// Where the pidfd goes.
@@ -107,6 +107,7 @@ pub fn init(birth: &Birth, descriptors: &Descriptors<'_>, cgroup: Option<Borrowe
         image: image.as_fd(),
         arguments: &[c"pintle-init", &place],
         inherit: &numbers,
+        first_private: birth.first_private,
         stdio: descriptors.stdio.map(|end| end.map_or(-1, |end| end.as_raw_fd())),
         namespaces: u64::from(birth.namespaces),
         cgroup,

@@ -6,6 +6,7 @@ use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::{self, Host, Opened};
+use crate::launch::agent;
 use crate::launch::mount_maps;
 use crate::launch::serve::{Caller, Delivery, Endings, Parent};
 use crate::launch::spawn::{self, Child, Descriptors};
@@ -140,7 +141,10 @@ fn waits(plan: &Plan) -> bool {
     let hooks = &plan.hooks;
     let own = [&hooks.prestart, &hooks.create_runtime, &plan.saved.poststart, &plan.saved.poststop];
     let users = plan.saved.namespaces & namespaces::USER != 0 || !plan.birth.mount_maps.is_empty();
-    let others = plan.cgroup.unit.is_some() || plan.saved.rdt.is_some();
+    let others = !plan.birth.net_devices.devices.is_empty()
+        || plan.cgroup.unit.is_some()
+        || plan.saved.rdt.is_some()
+        || plan.saved.seccomp_agent.is_some();
     own.iter().any(|hooks| !hooks.is_empty()) || users || others || plan.saved.chroot
 }
 
@@ -278,6 +282,7 @@ struct Birth {
     opened: Opened,
     container: Container,
     _lock: Lock,
+    mount_maps: Vec<OwnedFd>,
     cgroup: Option<Cgroup>,
     /// systemd, where that makes the cgroup.
     manager: Option<Manager>,
@@ -327,6 +332,7 @@ impl Birth {
             opened,
             container,
             _lock: lock,
+            mount_maps: Vec::new(),
             cgroup: None,
             manager: None,
             started: false,
@@ -358,6 +364,7 @@ impl Birth {
                 self.readiness = self.container.notify_socket()?;
             }
         }
+        self.mount_maps = mount_maps::open(&self.plan.birth.mount_maps, &self.opened)?;
         match &self.plan.cgroup.unit {
             Some(unit) => self.manager = Some(self.manager(unit)?),
             None => self.make_cgroup()?,
@@ -375,7 +382,7 @@ impl Birth {
         let fifo = self.fifo()?;
         let descriptors = Descriptors {
             opened: Some(&self.opened),
-            mount_maps: mount_maps::open(&self.plan.birth.mount_maps)?,
+            mount_maps: &self.mount_maps,
             fifo: fifo.as_ref().map(AsFd::as_fd),
             cgroup: self.cgroup.as_ref().map(Cgroup::fd),
             ..given
@@ -383,6 +390,7 @@ impl Birth {
         let entered = descriptors.cgroup.filter(|_| self.parent == Parent::Sleeps);
         let child = spawn::init(&self.plan.birth, &descriptors, entered).context(phrase::START_PROCESS)?;
         log::phase("clone");
+        super::tell_filter(&self.plan.saved);
         Ok(child)
     }
 
@@ -521,6 +529,15 @@ impl Caller for Birth {
         log::phase("mounts");
         let state = || state::for_hooks(&self.container.state, "created", Some(self.seen(pid)));
         Ok(self.plan.hooks.has_start_container.then(state))
+    }
+
+    fn filtered(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
+        let state = state::for_hooks(&self.container.state, "creating", Some(pid));
+        agent::tell(self.plan.saved.seccomp_agent.as_ref(), &state, pid, listener)
+    }
+
+    fn mount_maps(&self) -> &[OwnedFd] {
+        &self.mount_maps
     }
 
     fn cgroup(&self) -> Option<&Cgroup> {

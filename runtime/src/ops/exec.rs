@@ -7,13 +7,14 @@ use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::Host;
+use crate::launch::agent;
 use crate::launch::serve::{Caller, Delivery, Endings, Parent};
 use crate::launch::spawn::{self, Child, Descriptors};
 use crate::launch::terminal::{self, Ends};
 use crate::plan;
 use crate::resctrl;
 use crate::spec;
-use crate::state::{Container, Status};
+use crate::state::{self, Container, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -127,7 +128,8 @@ pub fn begin(
     let (addition, birth) = Addition::prepare(context, options, Parent::GoesOn)?;
     // What the kernel would refuse is told by the other way.
     let place = addition.cgroup.as_ref().is_some_and(|cgroup| !cgroup.is_parent());
-    if !place || addition.below.is_some() || birth.initial_affinity.is_some() {
+    let agent = addition.container.state.saved.seccomp_agent.is_some();
+    if !place || agent || addition.below.is_some() || birth.initial_affinity.is_some() {
         return Ok(None);
     }
     check_terminal(birth.terminal, streams.console.is_some(), true)?;
@@ -222,6 +224,7 @@ impl Addition {
         let entered = self.cgroup.as_ref().filter(|_| !apart);
         let child = spawn::init(birth, &descriptors, entered.map(Cgroup::fd))
             .map_err(|error| unborn(error, entered).context(phrase::START_PROCESS))?;
+        super::tell_filter(&self.container.state.saved);
         crate::log::debug("setns_init: about to exec");
         Ok(child)
     }
@@ -237,6 +240,12 @@ impl Caller for Addition {
             (Some(manager), Some(below)) => manager.attach(below, pid),
             _ => Ok(()),
         }
+    }
+
+    fn filtered(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
+        let state = &self.container.state;
+        let told = state::for_hooks(state, "running", Some(state.pid));
+        agent::tell(state.saved.seccomp_agent.as_ref(), &told, pid, listener)
     }
 
     fn cgroup(&self) -> Option<&Cgroup> {
@@ -361,8 +370,11 @@ fn changed(mut process: spec::Process, changes: &Changes) -> Result<spec::Proces
 }
 
 /// `UID[:GID]`. Anything but plain numbers in range is refused: a number read as another would be another user
-/// (CVE-2026-30892).
-fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>)> {
+/// (CVE-2026-30892). Without a group it is `gid`.
+///
+/// # Errors
+/// Which of the two is no such number.
+pub fn parse_user(typed: &str, gid: Option<u32>) -> Result<(Option<u32>, Option<u32>)> {
     let number = |text: &str, what: &str| match text.parse::<u32>() {
         Ok(number) if number != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Ok(Some(number))

@@ -63,19 +63,10 @@ const CAPABILITIES: &[&str] = &[
 /// cgroup v2 by its filesystem, by the machine's systemd or the user's.
 const CGROUP: Cgroup = Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true };
 
-/// Without SCMP_ACT_NOTIFY, which is not there yet; of the architectures, x86's.
+/// Of the architectures, x86's.
 const SECCOMP: Seccomp = Seccomp {
     enabled: true,
-    actions: &[
-        "SCMP_ACT_ALLOW",
-        "SCMP_ACT_ERRNO",
-        "SCMP_ACT_KILL",
-        "SCMP_ACT_KILL_PROCESS",
-        "SCMP_ACT_KILL_THREAD",
-        "SCMP_ACT_LOG",
-        "SCMP_ACT_TRACE",
-        "SCMP_ACT_TRAP",
-    ],
+    actions: crate::plan::seccomp::ACTIONS,
     operators: crate::plan::seccomp::OPERATORS,
     archs: &["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
     known_flags: &[
@@ -95,7 +86,7 @@ const SECCOMP: Seccomp = Seccomp {
 const ANNOTATIONS: [(&str, &str); 2] =
     [("org.opencontainers.runc.checkpoint.enabled", "false"), ("org.opencontainers.runc.version", "1.5.0")];
 
-const UNSAFE_ANNOTATIONS: &[&str] = &["bundle", "org.systemd.property.", "org.criu.config"];
+const UNSAFE_ANNOTATIONS: &[&str] = &["bundle", "org.systemd.property.", "org.criu.config", "run.oci."];
 
 type List = &'static [&'static str];
 
@@ -191,7 +182,7 @@ pub fn features() -> Result<String> {
                 flags: memory_policy::flags().collect(),
             },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-            net_devices: Enabled { enabled: false },
+            net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from(ANNOTATIONS),
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,

@@ -10,6 +10,7 @@ use crate::launch::mount_maps;
 use crate::launch::serve::{Caller, Delivery, Parent};
 use crate::launch::spawn::{self, Descriptors};
 use crate::plan::cgroup::{Limits, Missing, Turn, Write};
+use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// In bytes. No birth takes more, but a hostile image may make it.
@@ -83,28 +84,38 @@ fn memory_max(limit: u64) -> Write {
 
 fn born(decision: &mut Decision, cgroup: &Cgroup) -> Result<u64> {
     let birth = std::mem::take(&mut decision.plan.birth);
-    let descriptors = Descriptors {
-        opened: Some(&decision.opened),
-        mount_maps: mount_maps::open(&birth.mount_maps)?,
-        ..Descriptors::default()
-    };
+    let mount_maps = mount_maps::open(&birth.mount_maps, &decision.opened)?;
+    let descriptors =
+        Descriptors { opened: Some(&decision.opened), mount_maps: &mount_maps, ..Descriptors::default() };
     let child = spawn::init(&birth, &descriptors, Some(cgroup.fd()))?;
-    let mut delivery = Delivery::begin(child, birth, Trial(cgroup), Parent::Sleeps);
+    let mut delivery =
+        Delivery::begin(child, birth, Trial { cgroup, mount_maps: &mount_maps }, Parent::Sleeps);
     delivery.complete()?;
     spawn::end(delivery.child());
     cgroup.memory_peak()
 }
 
 /// Nobody is told of it.
-struct Trial<'a>(&'a Cgroup);
+struct Trial<'a> {
+    cgroup: &'a Cgroup,
+    mount_maps: &'a [OwnedFd],
+}
 
 impl Caller for Trial<'_> {
     fn born(&mut self, _pid: i32) -> Result<()> {
         Ok(())
     }
 
+    fn filtered(&mut self, _pid: i32, _listener: OwnedFd) -> Result<()> {
+        bail!("a rehearsal has no agent")
+    }
+
+    fn mount_maps(&self) -> &[OwnedFd] {
+        self.mount_maps
+    }
+
     fn cgroup(&self) -> Option<&Cgroup> {
-        Some(self.0)
+        Some(self.cgroup)
     }
 
     fn of_container(&self) -> bool {

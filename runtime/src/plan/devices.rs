@@ -40,13 +40,18 @@ pub fn make(steps: &mut Steps, linux: &Linux, host: &Host, spaces: &Decided) -> 
     // mknod(2) is not permitted in a user namespace: there the host's nodes are bound.
     let bind = spaces.has(namespaces::USER) || host.in_user_namespace;
     let listed = paths(linux);
+    let way = match (bind, spaces.mounts_of_rootfs) {
+        (true, _) => Way::Bind,
+        (false, true) => Way::Make,
+        (false, false) => Way::MakeOrBind,
+    };
     for (path, major, minor) in DEFAULT.iter().filter(|(path, ..)| !listed.contains(path)) {
         let node = Node { path, mode: S_IFCHR | 0o666, major: *major, minor: *minor, uid: 0, gid: 0 };
-        node.push(steps, bind, "linux.devices")?;
+        node.push(steps, way, "linux.devices")?;
     }
     for (n, device) in linux.devices.iter().flatten().enumerate() {
         let place = format!("linux.devices[{n}]");
-        Node::new(device, &place)?.push(steps, bind, &place)?;
+        Node::new(device, &place)?.push(steps, way, &place)?;
     }
     link(steps, "pts/ptmx", "/dev/ptmx", true)?;
     for (target, path) in LINKS {
@@ -64,6 +69,17 @@ fn link(steps: &mut Steps, target: &str, path: &str, replace: bool) -> Result<()
         (c_string(target, "link")?, c_string(directory, "link")?, c_string(name, "link")?);
     steps.push(&Step::Link { target: &target, directory: &directory, name: &name, replace });
     Ok(())
+}
+
+/// How a node comes to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The host's, bound.
+    Bind,
+    /// mknod(2).
+    Make,
+    /// mknod(2), or where that is not permitted the host's.
+    MakeOrBind,
 }
 
 /// A node to be made.
@@ -100,12 +116,12 @@ impl<'a> Node<'a> {
         })
     }
 
-    fn push(&self, steps: &mut Steps, bind: bool, place: &str) -> Result<()> {
+    fn push(&self, steps: &mut Steps, way: Way, place: &str) -> Result<()> {
         let clean = super::mounts::clean(self.path);
         let (directory, name) = split(&clean, place)?;
         let (directory, name) = (c_string(directory, place)?, c_string(name, place)?);
         let host = c_string(&clean, place)?;
-        if bind {
+        if way == Way::Bind {
             steps.push(&Step::DeviceBind { source: &host, directory: &directory, name: &name });
             return Ok(());
         }
@@ -118,7 +134,7 @@ impl<'a> Node<'a> {
             minor,
             uid,
             gid,
-            host: &host,
+            host: if way == Way::Make { c"" } else { &host },
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Another process in a container: the same parts as a birth, in namespaces that are there already. What `create`
 //! decided is read from the saved state and never decided again.
 
+use super::net_devices::Moves;
 use super::process::{Bounds, Decided, Sync};
 use super::steps::{Slot, Steps, c_string};
 use super::{Birth, Saved, affinity, namespaces};
@@ -50,6 +51,7 @@ pub fn plan(
     let bounds = Bounds {
         capabilities,
         set_groups: saved.set_groups,
+        keep_groups: super::process::keeps_groups(&saved.annotations),
         selinux: host.selinux,
         foreground: options.foreground,
     };
@@ -72,7 +74,9 @@ pub fn plan(
         // A created container's init enters its time namespace only with the program.
         if has(namespaces::TIME) {
             let time = steps.slot(Slot::ContainerTime);
-            steps.push(&Step::Join { kinds: namespaces::TIME, descriptor: time, deferrable: false });
+            // An ordinary user may enter it as root of its user namespace.
+            let deferrable = has(namespaces::USER);
+            steps.push(&Step::Join { kinds: namespaces::TIME, descriptor: time, deferrable });
         }
         let kinds = saved.namespaces & !namespaces::TIME;
         if kinds != 0 {
@@ -90,9 +94,9 @@ pub fn plan(
         steps.push(&Step::EnterRoot { path: &c_string(&options.rootfs.to_string_lossy(), "root.path")? });
     }
     if saved.keyring {
-        steps.push(&Step::Keyring { name: &c_string(&format!("_ses.{}", options.id), "id")? });
+        decided.keyring(&mut steps, &options.id)?;
     }
-    if decided.has_label() {
+    if decided.has_label() && !(saved.keyring && decided.has_key_label()) {
         steps.push(&Step::Procfs {});
     }
     decided.console(&mut steps, false, options.terminal_size);
@@ -118,6 +122,7 @@ pub fn plan(
         oom_score_adj: decided.oom_score_adj,
         placed_later: options.placed_later,
         loopback: false,
+        net_devices: Moves::default(),
         sync: Some(sync),
         mount_maps: Vec::new(),
         terminal: decided.terminal,

@@ -1,74 +1,22 @@
-//! Mounts: what each option means (config.md "Mounts", config-linux.md), what is a bind and what a new file system,
-//! where nothing may be mounted, and what is sealed read-only only after it was filled. mount(2), mount_setattr(2)
+//! Mounts (config.md "Mounts"): what is a bind and what a new file system, where nothing may be mounted, and what is
+//! sealed read-only only after it was filled. mount(2), mount_setattr(2)
 
-use super::namespaces::{self, Decided as Spaces, IdMaps};
+use self::options::{BindChange, Read};
+use super::lsm::{MountLabel, Way};
+use super::namespaces::{self, Decided as Spaces, IdMaps, Writer};
 use super::steps::{Slot, Steps, Texts, c_string, words};
 use super::{Given, cgroup};
 use crate::bail;
 use crate::error::{Context, Error, Result};
+use crate::host::Facts;
 use crate::spec::{Linux, Mount};
-use pintle_init::order::{Numbers, Place, Step};
+use pintle_init::order::{self, Numbers, Place, Step};
 use pintle_sys::mount as attribute;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
-const MS_REC: u32 = 0x4000;
-/// MS_SLAVE
-pub const MS_SLAVE: u32 = 1 << 19;
-const S_RW: u64 =
-    attribute::RDONLY | attribute::NOSUID | attribute::NODEV | attribute::NOEXEC | attribute::NOSYMFOLLOW;
+mod options;
 
-/// What an option does to the attributes of a mount.
-#[derive(Clone, Copy)]
-enum Effect {
-    Set(u64),
-    Clear(u64),
-    /// One of the ways to keep access times, which exclude each other.
-    Atime(u64),
-    /// Not that way, if it was chosen before; of a whole tree, the kernel's usual way.
-    NotAtime(u64),
-}
-
-/// Options that are attributes; each also with an `r` in front, for the whole tree.
-const ATTRIBUTES: [(&str, Effect); 18] = [
-    ("ro", Effect::Set(attribute::RDONLY)),
-    ("rw", Effect::Clear(attribute::RDONLY)),
-    ("nosuid", Effect::Set(attribute::NOSUID)),
-    ("suid", Effect::Clear(attribute::NOSUID)),
-    ("nodev", Effect::Set(attribute::NODEV)),
-    ("dev", Effect::Clear(attribute::NODEV)),
-    ("noexec", Effect::Set(attribute::NOEXEC)),
-    ("exec", Effect::Clear(attribute::NOEXEC)),
-    ("nosymfollow", Effect::Set(attribute::NOSYMFOLLOW)),
-    ("symfollow", Effect::Clear(attribute::NOSYMFOLLOW)),
-    ("nodiratime", Effect::Set(attribute::NODIRATIME)),
-    ("diratime", Effect::Clear(attribute::NODIRATIME)),
-    ("noatime", Effect::Atime(attribute::NOATIME)),
-    ("strictatime", Effect::Atime(attribute::STRICTATIME)),
-    ("relatime", Effect::Atime(attribute::RELATIME)),
-    ("atime", Effect::NotAtime(attribute::NOATIME)),
-    ("norelatime", Effect::NotAtime(attribute::RELATIME)),
-    ("nostrictatime", Effect::NotAtime(attribute::STRICTATIME)),
-];
-
-/// Options of a file system as a whole: what mount(2) has as flags and fsconfig(2) as words.
-const SUPERBLOCK: [(&str, Option<&str>); 15] = [
-    ("sync", Some("sync")),
-    ("async", None),
-    ("dirsync", Some("dirsync")),
-    ("lazytime", Some("lazytime")),
-    ("nolazytime", None),
-    ("mand", Some("mand")),
-    ("nomand", None),
-    ("iversion", Some("iversion")),
-    ("noiversion", None),
-    // MS_SILENT only keeps the kernel's log quiet, and has no word.
-    ("silent", None),
-    ("loud", None),
-    ("acl", Some("acl")),
-    ("noacl", None),
-    ("defaults", None),
-    ("remount", None),
-];
+pub use self::options::{MS_SLAVE, known_options, propagation};
 
 /// What lxcfs and its like may cover inside /proc.
 const IN_PROC: [&str; 10] = [
@@ -83,34 +31,6 @@ const IN_PROC: [&str; 10] = [
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 ];
-
-/// Every option name that has a meaning here, sorted: for `features`.
-pub fn known_options() -> Vec<String> {
-    let attributes = ATTRIBUTES.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("r{name}")]);
-    let superblock = SUPERBLOCK.iter().map(|(name, _)| (*name).to_owned());
-    let propagations = PROPAGATION.iter().map(|(name, _)| (*name).to_owned());
-    let others = ["bind", "rbind", "tmpcopyup", "idmap", "ridmap"].map(str::to_owned);
-    let mut all: Vec<_> = attributes.chain(superblock).chain(propagations).chain(others).collect();
-    all.sort();
-    all.dedup();
-    all
-}
-
-const PROPAGATION: [(&str, u32); 8] = [
-    ("private", 1 << 18),
-    ("rprivate", 1 << 18 | MS_REC),
-    ("slave", MS_SLAVE),
-    ("rslave", MS_SLAVE | MS_REC),
-    ("shared", 1 << 20),
-    ("rshared", 1 << 20 | MS_REC),
-    ("unbindable", 1 << 17),
-    ("runbindable", 1 << 17 | MS_REC),
-];
-
-/// The mount(2) flags of a kind of propagation.
-pub fn propagation(name: &str) -> Option<u32> {
-    PROPAGATION.iter().find(|(known, _)| *known == name).map(|(_, flags)| *flags)
-}
 
 /// `/` and the path without `.`, `..`, double or trailing slashes; nothing climbs above the top.
 pub fn clean(path: &str) -> String {
@@ -133,126 +53,13 @@ fn below(path: &str, rootfs: &std::path::Path) -> String {
     }
 }
 
-/// The options of one mount, understood.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Read {
-    bind: bool,
-    recursive: bool,
-    copy_up: bool,
-    id_map: bool,
-    id_map_recursive: bool,
-    set: u64,
-    clear: u64,
-    /// A way to keep access times was chosen: it is in `set`.
-    atime_given: bool,
-    /// Something was said of the attributes, be it without effect.
-    attributes_given: bool,
-    tree_set: u64,
-    tree_clear: u64,
-    propagation: Vec<u32>,
-    superblock: Vec<&'static str>,
-    data: Vec<String>,
-}
-
-impl Read {
-    fn new(options: &[String]) -> Self {
-        let mut read = Self::default();
-        options.iter().for_each(|option| read.option(option));
-        read
-    }
-
-    fn attribute(&mut self, effect: Effect) {
-        self.attributes_given = true;
-        match effect {
-            Effect::Atime(_) => self.atime_given = true,
-            Effect::NotAtime(way) if self.atime_given && self.set & attribute::ATIME == way => {
-                self.atime_given = false;
-            }
-            Effect::NotAtime(_) => return,
-            Effect::Set(_) | Effect::Clear(_) => {}
-        }
-        apply(effect, &mut self.set, &mut self.clear);
-    }
-
-    fn tree_attribute(&mut self, effect: Effect) {
-        if matches!(effect, Effect::Atime(_) | Effect::NotAtime(_)) {
-            self.tree_clear |= attribute::ATIME;
-        }
-        apply(effect, &mut self.tree_set, &mut self.tree_clear);
-    }
-
-    fn option(&mut self, option: &str) {
-        let attribute =
-            |name: &str| ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, effect)| *effect);
-        if let Some(effect) = attribute(option) {
-            self.attribute(effect);
-        } else if let Some(flags) = propagation(option) {
-            self.propagation.push(flags);
-        } else if let Some(effect) = option.strip_prefix('r').and_then(attribute) {
-            self.tree_attribute(effect);
-        } else if let Some((_, word)) = SUPERBLOCK.iter().find(|(known, _)| *known == option) {
-            self.superblock.extend(*word);
-        } else {
-            match option {
-                "bind" => self.bind = true,
-                "rbind" => (self.bind, self.recursive) = (true, true),
-                "tmpcopyup" => self.copy_up = true,
-                "idmap" => self.id_map = true,
-                "ridmap" => (self.id_map, self.id_map_recursive) = (true, true),
-                "" => {}
-                other => self.data.extend(split_data(other)),
-            }
-        }
-    }
-}
-
-fn apply(effect: Effect, set: &mut u64, clear: &mut u64) {
-    match effect {
-        Effect::Set(bits) => (*set, *clear) = (*set | bits, *clear & !bits),
-        Effect::Clear(bits) => (*set, *clear) = (*set & !bits, *clear | bits),
-        Effect::Atime(value) => *set = *set & !attribute::ATIME | value,
-        Effect::NotAtime(_) => *set &= !attribute::ATIME,
-    }
-}
-
-/// What a bind changes of its source's attributes. Access times are kept unless a way to keep them was chosen; then all
-/// of it is as chosen. mount(2) with MS_REMOUNT | MS_BIND
-struct BindChange {
-    /// Cleared where the kernel lets us.
-    clear: u64,
-    /// Cleared, or it is an error.
-    clear_explicit: u64,
-}
-
-impl BindChange {
-    fn new(read: &Read) -> Self {
-        let atime = read.atime_given || read.set & attribute::NODIRATIME != 0;
-        let times = if atime { attribute::ATIME | attribute::NODIRATIME & !read.set } else { 0 };
-        Self { clear: S_RW & !read.set, clear_explicit: read.clear & S_RW | times }
-    }
-}
-
-/// One option may hold several for the file system, separated by commas that are neither quoted nor escaped.
-fn split_data(option: &str) -> Vec<String> {
-    let (mut parts, mut part, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
-    for c in option.chars() {
-        match c {
-            _ if escaped => {
-                if c != ',' {
-                    part.push('\\');
-                }
-                part.push(c);
-            }
-            '\\' => {}
-            ',' if !quoted => parts.push(std::mem::take(&mut part)),
-            '"' => quoted = !quoted,
-            _ => part.push(c),
-        }
-        escaped = c == '\\' && !escaped;
-    }
-    parts.push(part);
-    parts.retain(|part| !part.is_empty());
-    parts
+/// Whose maps an id-mapped mount has.
+#[derive(Clone, Debug)]
+pub enum MountMap {
+    /// Its own, or those that the container's user namespace will have.
+    Given(IdMaps),
+    /// Those of the user namespace that the container joins: an element of `linux.namespaces`.
+    Joined(usize),
 }
 
 /// One mount, decided.
@@ -262,20 +69,53 @@ enum One {
         kind: CString,
         source: CString,
         options: Texts,
+        label: CString,
         inherit_mode: bool,
         copy_up: bool,
         ordinary: bool,
+        sealed: bool,
     },
     Bind {
         source: CString,
         read: Read,
         only_proc: bool,
-        id_map: Option<IdMaps>,
+        id_map: Option<MountMap>,
     },
     Cgroup {
         fallback: CString,
         bind: bool,
     },
+}
+
+impl One {
+    /// What statfs(2) calls it, where that is sure.
+    fn magic(&self, target: &CStr) -> Option<u64> {
+        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+        const SYSFS_MAGIC: u64 = 0x6265_6572;
+        match self {
+            Self::Bind { only_proc: true, .. } => Some(PROC_SUPER_MAGIC),
+            Self::Filesystem { kind, .. } if kind.as_c_str() == c"proc" => Some(PROC_SUPER_MAGIC),
+            Self::Filesystem { kind, .. } if kind.as_c_str() == c"sysfs" => Some(SYSFS_MAGIC),
+            // What engines do where the network is the host's and the user namespace is not.
+            Self::Bind { source, .. } if [source.as_c_str(), target] == [c"/sys"; 2] => Some(SYSFS_MAGIC),
+            _ => None,
+        }
+    }
+}
+
+/// A path to be hidden or read-only, below the mount of a kernel's file system that it lies in, or below the rootfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protected {
+    mount_point: CString,
+    magic: u64,
+    path: CString,
+}
+
+impl Protected {
+    /// As a step takes it.
+    pub fn step(&self) -> order::Protected<'_> {
+        order::Protected { mount_point: &self.mount_point, magic: self.magic, path: &self.path }
+    }
 }
 
 /// Where a decided mount goes.
@@ -308,8 +148,12 @@ struct Around<'a> {
     linux: &'a Linux,
     /// What a cgroup mount shows when it has to be a bind.
     cgroup: &'a str,
+    label: Option<&'a MountLabel>,
     has_cgroup_namespace: bool,
-    has_user_namespace: bool,
+    /// The user namespace that is joined: an element of `linux.namespaces`.
+    joined_user_namespace: Option<usize>,
+    /// An ordinary user, who can't map the ids of a mount.
+    unprivileged: bool,
 }
 
 /// All mounts, decided.
@@ -324,6 +168,8 @@ pub struct Decided {
     /// The container sees its cgroup writable.
     pub writable_cgroup: bool,
     mask_missing_cgroup: bool,
+    /// init is in a user namespace, where nobody can map the ids of a mount.
+    maps_by_parent: bool,
 }
 
 impl Decided {
@@ -332,6 +178,7 @@ impl Decided {
         given: Given<'_>,
         spaces: &Spaces,
         cgroup: &cgroup::Plan,
+        label: Option<&MountLabel>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let Given { spec, linux, options, facts, .. } = given;
@@ -342,6 +189,7 @@ impl Decided {
             has_procfs: false,
             writable_cgroup: false,
             mask_missing_cgroup: options.rootless,
+            maps_by_parent: spaces.has(namespaces::USER),
         };
         let own = if spaces.has(namespaces::CGROUP) { cgroup.path.as_path() } else { "/".as_ref() };
         let own = options.cgroup_mount.join(own.strip_prefix("/").unwrap_or(own));
@@ -350,8 +198,10 @@ impl Decided {
             rootfs: &facts.rootfs,
             linux,
             cgroup: &own.to_string_lossy(),
+            label,
             has_cgroup_namespace: spaces.has(namespaces::CGROUP),
-            has_user_namespace: spaces.has(namespaces::USER),
+            joined_user_namespace: spaces.joined(namespaces::USER),
+            unprivileged: given.host.euid != 0,
         };
         for (n, mount) in spec.mounts.iter().flatten().enumerate() {
             let place = format!("mounts[{n}]");
@@ -393,14 +243,11 @@ impl Decided {
             .with_context(|| format!("error mounting {source:?} to rootfs at {destination:?}"))?;
         if bind {
             let source = around.bundle.join(source).to_string_lossy().into_owned();
-            let id_map = id_map(mount, &read, around.linux)?;
-            if id_map.is_some() && around.has_user_namespace {
-                bail!("id-mapped mounts beside a user namespace are not there yet");
-            }
+            let id_map = id_map(mount, &read, around)?;
             return self.add_bind(&path, &source, read, id_map, in_proc);
         }
         if read.id_map || mount.uid_mappings.is_some() || mount.gid_mappings.is_some() {
-            bail!("id-mapped mounts are only possible for bind mounts");
+            bail!("id-mapped mounts are only supported for bind-mounts");
         }
         if kind == "cgroup" {
             self.writable_cgroup |= path == "/sys/fs/cgroup" && read.set & attribute::RDONLY == 0;
@@ -417,7 +264,7 @@ impl Decided {
         // Only one that hides nothing and can be written serves as init's own handle.
         let plain = read.set & attribute::RDONLY == 0 && read.superblock.is_empty() && read.data.is_empty();
         self.has_procfs |= is_proc && plain;
-        self.add_filesystem(&path, kind, source, read, in_proc)
+        self.add_filesystem(&path, (kind, source), read, in_proc, around.label)
     }
 
     fn add_bind(
@@ -425,7 +272,7 @@ impl Decided {
         path: &str,
         source: &str,
         read: Read,
-        id_map: Option<IdMaps>,
+        id_map: Option<MountMap>,
         in_proc: bool,
     ) -> Result<()> {
         if !read.data.is_empty() {
@@ -441,16 +288,20 @@ impl Decided {
     fn add_filesystem(
         &mut self,
         path: &str,
-        kind: &str,
-        source: &str,
+        (kind, source): (&str, &str),
         mut read: Read,
         in_proc: bool,
+        label: Option<&MountLabel>,
     ) -> Result<()> {
         if kind.is_empty() {
             bail!("type: a mount that is no bind needs one");
         }
         // What has to be filled yet becomes read-only later.
-        if read.set & attribute::RDONLY != 0 && (kind == "tmpfs" || path == "/dev") {
+        let sealed = read.set & attribute::RDONLY != 0 && (kind == "tmpfs" || path == "/dev");
+        if sealed {
+            if self.seals.len() == order::SEALS {
+                bail!("options: more than {} file systems are read-only tmpfs or /dev", order::SEALS);
+            }
             read.set &= !attribute::RDONLY;
             self.seals.push(c_string(path, "destination")?);
         }
@@ -469,41 +320,85 @@ impl Decided {
                 None => push(option)?,
             }
         }
+        let way = label.map_or(Way::None, |_| Way::of(kind));
+        let own = |name: &str| read.data.iter().any(|option| option.split('=').next() == Some(name));
+        if let (Some(MountLabel { option, label }), Way::Option) = (label, way)
+            && !own(option)
+        {
+            push(option)?;
+            push(&format!("={label}"))?;
+        }
+        let attribute = label.filter(|_| way == Way::Attribute).map_or("", |label| &label.label);
         let one = One::Filesystem {
+            label: c_string(attribute, "linux.mountLabel")?,
             kind: c_string(kind, "type")?,
             source: c_string(source, "source")?,
             options,
             inherit_mode: kind == "tmpfs" && !read.data.iter().any(|option| option.starts_with("mode=")),
             copy_up: kind == "tmpfs" && read.copy_up,
             ordinary: kind == "proc" || kind == "sysfs",
+            sealed,
         };
         let target = Target::new(path, &read, read.set, in_proc)?;
         self.mounts.push((one, target));
         Ok(())
     }
 
-    /// The steps that mount; the maps of id-mapped ones go to `maps`.
-    pub fn mount(&self, steps: &mut Steps, maps: &mut Vec<IdMaps>) {
+    /// Whether all that they show of the host can be had before any of them is there: no source lies in the rootfs,
+    /// where an earlier one could cover it, and they are not too many.
+    pub fn can_be_taken_along(&self, facts: &Facts) -> bool {
+        let known = |one: &One| match one {
+            One::Filesystem { .. } => true,
+            One::Bind { source, .. } => {
+                let source = clean(&source.to_string_lossy());
+                !std::path::Path::new(&source).starts_with(&facts.rootfs)
+            }
+            One::Cgroup { bind, .. } => !bind,
+        };
+        self.mounts.iter().all(|(one, _)| known(one)) && self.binds().count() <= order::TREES
+    }
+
+    fn binds(&self) -> impl Iterator<Item = (&CString, &Read, &Target)> {
+        self.mounts.iter().filter_map(|(one, target)| match one {
+            One::Bind { source, read, .. } => Some((source, read, target)),
+            _ => None,
+        })
+    }
+
+    /// The steps that take the sources of binds along into a mount namespace that will not have them.
+    pub fn take_along(&self, steps: &mut Steps, propagation: u32) {
+        for (source, read, target) in self.binds() {
+            steps.push(&Step::Tree { source, recursive: read.recursive, propagation, target: &target.path });
+        }
+    }
+
+    /// The steps that mount; the maps of id-mapped ones go to `maps`, in the order of their slots. `taken_along`: the host's
+    /// mounts are out of sight by then.
+    pub fn mount(&self, steps: &mut Steps, maps: &mut Vec<MountMap>, taken_along: bool) {
         for (one, target) in &self.mounts {
             let place = target.place();
             match one {
-                One::Filesystem { kind, source, options, inherit_mode, copy_up, ordinary } => {
+                One::Filesystem { kind, source, options, label, inherit_mode, copy_up, ordinary, sealed } => {
                     steps.push(&Step::Filesystem {
                         kind,
                         source,
                         options: options.strings(),
+                        label,
                         attributes: target.attributes,
                         inherit_mode: *inherit_mode,
                         copy_up: *copy_up,
                         ordinary: *ordinary,
+                        to_be_sealed: *sealed,
                         place,
                     });
                 }
                 One::Bind { source, read, only_proc, id_map } => {
-                    let map = id_map.as_ref().map(|map| {
-                        maps.push(map.clone());
-                        steps.slot(Slot::MountMap(maps.len() - 1))
-                    });
+                    maps.extend(id_map.clone());
+                    let (id_map, parents_map) = match id_map {
+                        None => (0, 0),
+                        Some(_) if self.maps_by_parent => (0, maps.len() as u32),
+                        Some(_) => (steps.slot(Slot::MountMap(maps.len() - 1)), 0),
+                    };
                     let BindChange { clear, clear_explicit } = BindChange::new(read);
                     steps.push(&Step::Bind {
                         source,
@@ -513,20 +408,44 @@ impl Decided {
                         clear,
                         clear_explicit,
                         only_proc: *only_proc,
-                        id_map: map.unwrap_or(0),
+                        id_map,
                         id_map_recursive: read.id_map_recursive,
+                        parents_map,
+                        prepared: taken_along,
                         place,
                     });
                 }
                 One::Cgroup { fallback, bind } => steps.push(&Step::CgroupMount {
                     attributes: target.attributes,
                     bind: *bind,
-                    fallback,
+                    fallback: if taken_along { c"" } else { fallback },
                     mask_missing: self.mask_missing_cgroup,
                     place,
                 }),
             }
         }
+    }
+
+    /// What `path`, as config.json has it, lies in; `place` is its own.
+    ///
+    /// # Errors
+    /// A null byte.
+    pub fn protected(&self, path: &str, place: &str) -> Result<Protected> {
+        let whole = c_string(&clean(path), place)?;
+        let below = |target: &CStr| {
+            let rest = whole.to_bytes_with_nul().strip_prefix(target.to_bytes())?;
+            (rest.first() == Some(&b'/')).then(|| CStr::from_bytes_with_nul(rest).ok()).flatten()
+        };
+        // The last one that it lies below is the one that is seen.
+        let mut backwards = self.mounts.iter().rev();
+        let seen =
+            backwards.find_map(|(one, target)| Some((one.magic(&target.path), target, below(&target.path)?)));
+        Ok(match seen {
+            Some((Some(magic), target, rest)) => {
+                Protected { mount_point: target.path.clone(), magic, path: rest.to_owned() }
+            }
+            _ => Protected { mount_point: CString::default(), magic: 0, path: whole },
+        })
     }
 
     /// The steps that make read-only what was to be filled first.
@@ -566,26 +485,28 @@ fn proc_rule(path: &str, bind: bool, is_proc: bool) -> Result<bool> {
 }
 
 /// The maps of an id-mapped mount: its own, or the container's.
-fn id_map(mount: &Mount, read: &Read, linux: &Linux) -> Result<Option<IdMaps>> {
+fn id_map(mount: &Mount, read: &Read, around: &Around<'_>) -> Result<Option<MountMap>> {
     let (uids, gids) = (mount.uid_mappings.as_deref(), mount.gid_mappings.as_deref());
     if !read.id_map && uids.is_none() && gids.is_none() {
         return Ok(None);
     }
-    let uids = uids.or(linux.uid_mappings.as_deref()).unwrap_or_default();
-    let gids = gids.or(linux.gid_mappings.as_deref()).unwrap_or_default();
-    if uids.is_empty() || gids.is_empty() {
-        bail!("an id-mapped mount needs uidMappings and gidMappings, its own or the container's");
+    if around.unprivileged {
+        bail!("id-mapped mounts are not supported for rootless containers");
     }
-    Ok(Some(IdMaps::new(uids, gids, false)))
+    if let (None, None, Some(place)) = (uids, gids, around.joined_user_namespace) {
+        return Ok(Some(MountMap::Joined(place)));
+    }
+    let uids = uids.or(around.linux.uid_mappings.as_deref()).unwrap_or_default();
+    let gids = gids.or(around.linux.gid_mappings.as_deref()).unwrap_or_default();
+    if uids.is_empty() || gids.is_empty() {
+        bail!("id-mapped mounts must have both uid and gid mappings specified, their own or the container's");
+    }
+    Ok(Some(MountMap::Given(IdMaps::new(uids, gids, Writer::Root))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(options: &[&str]) -> Read {
-        Read::new(&options.iter().map(ToString::to_string).collect::<Vec<_>>())
-    }
 
     #[test]
     fn paths_never_climb_above_the_top() {
@@ -610,46 +531,6 @@ mod tests {
             ("/mnt", "/", "/mnt"),
         ] {
             assert_eq!(below(path, rootfs.as_ref()), expect, "{path}");
-        }
-    }
-
-    #[test]
-    fn access_times_of_a_bind_are_kept_unless_a_way_is_chosen() {
-        let times = attribute::ATIME | attribute::NODIRATIME;
-        for (options, set, clear) in [
-            (&["ro"][..], attribute::RDONLY, 0),
-            (&["atime"], 0, 0),
-            (&["noatime", "atime"], 0, 0),
-            (&["diratime"], 0, 0),
-            (&["relatime"], 0, times),
-            (&["noatime"], attribute::NOATIME, times),
-            (&["nodiratime"], attribute::NODIRATIME, attribute::ATIME),
-        ] {
-            let read = read(options);
-            let change = BindChange::new(&read);
-            assert_eq!((read.set, change.clear_explicit), (set, clear), "{options:?}");
-            assert!(read.attributes_given, "{options:?}");
-        }
-    }
-
-    #[test]
-    fn the_last_of_contrary_options_wins() {
-        assert_eq!(read(&["ro", "rw"]).set, 0);
-        assert_eq!(read(&["rw", "ro"]).set, attribute::RDONLY);
-        assert_eq!(read(&["noatime", "strictatime"]).set, attribute::STRICTATIME);
-        assert_eq!(read(&["rro"]).tree_set, attribute::RDONLY);
-        assert_eq!(read(&["rslave", "shared"]).propagation, [MS_SLAVE | MS_REC, 1 << 20]);
-    }
-
-    #[test]
-    fn data_is_split_at_commas_that_are_neither_quoted_nor_escaped() {
-        for (option, expect) in [
-            ("mode=755,size=64k", vec!["mode=755", "size=64k"]),
-            ("context=\"a:b:c1,c2\"", vec!["context=a:b:c1,c2"]),
-            (r"lowerdir=/a\,b,upperdir=/c", vec!["lowerdir=/a,b", "upperdir=/c"]),
-            (r"lowerdir=/a\:b", vec![r"lowerdir=/a\:b"]),
-        ] {
-            assert_eq!(split_data(option), expect, "{option}");
         }
     }
 

@@ -47,15 +47,44 @@ pub struct IdMaps {
     pub uids: String,
     /// /proc/PID/gid_map
     pub gids: String,
-    /// setgroups(2) has to be given up first, because this process may only map itself.
+    /// setgroups(2) has to be given up first, because this process may only map its own group.
     pub deny_set_groups: bool,
+    /// newuidmap(1) writes the users: this process may only map its own.
+    pub uids_by_tool: bool,
+    /// newgidmap(1) writes the groups.
+    pub gids_by_tool: bool,
     /// User and group outside of whoever is 0 inside.
     pub root: (u32, u32),
 }
 
+/// Who writes maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Root of the namespace outside.
+    Root,
+    /// An ordinary user, by effective user and group.
+    Ordinary {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+impl Writer {
+    fn new(host: &Host) -> Self {
+        if host.euid == 0 { Self::Root } else { Self::Ordinary { uid: host.euid, gid: host.egid } }
+    }
+}
+
 impl IdMaps {
-    /// Both maps as text.
-    pub fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping], deny_set_groups: bool) -> Self {
+    /// Both maps as text, and who writes them: an ordinary user may map one id, its own.
+    pub fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping], writer: Writer) -> Self {
+        let only = |maps: &[LinuxIdMapping], own: u32| matches!(maps, [map] if (map.host_id(), map.size()) == (own, 1));
+        let (own_user, own_group) = match writer {
+            Writer::Root => (true, true),
+            Writer::Ordinary { uid, gid } => (only(uids, uid), only(gids, gid)),
+        };
         let text = |maps: &[LinuxIdMapping]| {
             maps.iter().fold(String::new(), |mut text, map| {
                 // Writing to a String can't fail.
@@ -66,7 +95,14 @@ impl IdMaps {
         let outside = |maps: &[LinuxIdMapping]| {
             maps.iter().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id())
         };
-        Self { uids: text(uids), gids: text(gids), deny_set_groups, root: (outside(uids), outside(gids)) }
+        Self {
+            uids: text(uids),
+            gids: text(gids),
+            deny_set_groups: own_group && writer != Writer::Root,
+            uids_by_tool: !own_user,
+            gids_by_tool: !own_group,
+            root: (outside(uids), outside(gids)),
+        }
     }
 }
 
@@ -82,6 +118,8 @@ pub struct Decided {
     pub id_maps: Option<IdMaps>,
     /// setgroups(2) will be allowed inside.
     pub can_set_groups: bool,
+    /// The mount namespace is made of the rootfs alone, by init.
+    pub mounts_of_rootfs: bool,
     /// The kernel enters a new time namespace by execve.
     time_by_exec: bool,
     mapped_uids: Option<Vec<LinuxIdMapping>>,
@@ -118,6 +156,7 @@ impl Decided {
             joined,
             id_maps: None,
             can_set_groups: true,
+            mounts_of_rootfs: false,
             time_by_exec: host.time_namespace_by_exec(),
             mapped_uids: None,
             mapped_gids: None,
@@ -133,6 +172,9 @@ impl Decided {
         if !self.has(USER) {
             return Ok(());
         }
+        // Of one that is joined, too: ids outside are computed from them.
+        check_maps(uids, "linux.uidMappings")?;
+        check_maps(gids, "linux.gidMappings")?;
         if self.is_new(USER) {
             if uids.is_empty() {
                 bail!("user namespaces enabled, but no uid mappings found");
@@ -140,11 +182,9 @@ impl Decided {
             if gids.is_empty() {
                 bail!("user namespaces enabled, but no gid mappings found");
             }
-            check_maps(uids, "linux.uidMappings")?;
-            check_maps(gids, "linux.gidMappings")?;
-            let unprivileged = host.euid != 0;
-            self.can_set_groups = !unprivileged && host.set_groups;
-            self.id_maps = Some(IdMaps::new(uids, gids, unprivileged));
+            let maps = IdMaps::new(uids, gids, Writer::new(host));
+            self.can_set_groups = !maps.deny_set_groups && host.set_groups;
+            self.id_maps = Some(maps);
         }
         if !uids.is_empty() && !gids.is_empty() {
             (self.mapped_uids, self.mapped_gids) = (Some(uids.to_vec()), Some(gids.to_vec()));
@@ -217,6 +257,7 @@ impl Decided {
     /// What clone3 makes.
     pub fn by_clone(&self, placed_later: bool) -> u32 {
         let by_clone = if self.by_init() { 0 } else { self.new & !TIME };
+        let by_clone = if self.mounts_of_rootfs { by_clone & !MOUNT } else { by_clone };
         let by_clone = if placed_later { by_clone & !CGROUP } else { by_clone };
         if self.is_born_into_time() { by_clone & !PID } else { by_clone }
     }
@@ -250,6 +291,7 @@ impl Decided {
             self.become_root(steps);
         }
         let by_init = self.new & !(by_clone | USER | PID);
+        let by_init = if self.mounts_of_rootfs { by_init & !MOUNT } else { by_init };
         if by_init != 0 {
             steps.push(&Step::Unshare { kinds: by_init });
         }
@@ -323,4 +365,28 @@ fn check_maps(maps: &[LinuxIdMapping], place: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fuzzer's find: the cgroup of such a container was to be given to a user whose number wrapped around.
+    #[test]
+    fn maps_beyond_the_last_id_are_refused_of_a_joined_namespace_too() {
+        let mut host = Host::probe(false).unwrap();
+        host.euid = 0;
+        let facts = Facts { namespaces: vec![Some(1)], ..Facts::default() };
+        let decided = |first: u32| {
+            let map = format!(r#"[{{"containerID":0,"hostID":{first},"size":10}}]"#);
+            let namespaces = r#"[{"type":"user","path":"/ns/user"}]"#;
+            let text = format!(r#"{{"namespaces":{namespaces},"uidMappings":{map},"gidMappings":{map}}}"#);
+            let linux: Linux = serde_json::from_str(&text).unwrap();
+            Decided::new(&Spec::default(), &linux, &host, &facts).map(|decided| decided.outside(9))
+        };
+        assert_eq!(decided(1000).unwrap(), 1009);
+        assert_eq!(decided(u32::MAX - 10).unwrap(), u32::MAX - 1);
+        let error = decided(u32::MAX).unwrap_err().to_string();
+        assert_eq!(error, "linux.uidMappings[0]: size 10 does not fit");
+    }
 }

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::spec::{Linux, Process, Scheduler, SchedulerFlag, User};
 use oci_spec::runtime as oci;
 use pintle_init::order::{Numbers, Step};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 /// A limit for prlimit(2).
@@ -34,6 +35,12 @@ pub enum Sync {
     Parent,
 }
 
+/// crun's word for a container whose processes keep the caller's supplementary groups, such as one with a right to a
+/// device (podman's `--group-add keep-groups`).
+pub fn keeps_groups(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get("run.oci.keep_original_groups").is_some_and(|value| value != "0")
+}
+
 /// What the container's user namespace and this machine allow a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -41,6 +48,8 @@ pub struct Bounds {
     pub capabilities: u64,
     /// setgroups(2) is allowed.
     pub set_groups: bool,
+    /// The caller's supplementary groups stay; those of config.json are not set.
+    pub keep_groups: bool,
     /// The machine runs SELinux.
     pub selinux: bool,
     /// The caller stays in the foreground.
@@ -49,10 +58,11 @@ pub struct Bounds {
 
 impl Bounds {
     /// Of a container to be born.
-    pub fn new(host: &Host, spaces: &Spaces, foreground: bool) -> Self {
+    pub fn new(host: &Host, spaces: &Spaces, keep_groups: bool, foreground: bool) -> Self {
         // A user namespace's root has them all.
         let capabilities = if spaces.has(namespaces::USER) { u64::MAX } else { host.capabilities };
-        Self { capabilities, set_groups: spaces.can_set_groups, selinux: host.selinux, foreground }
+        let set_groups = spaces.can_set_groups;
+        Self { capabilities, set_groups, keep_groups, selinux: host.selinux, foreground }
     }
 }
 
@@ -114,7 +124,7 @@ impl Decided {
             bail!("selinux label is specified in config, but selinux is disabled or not supported");
         }
         let groups = user.additional_gids.as_deref().unwrap_or_default();
-        if !groups.is_empty() && !bounds.set_groups {
+        if !groups.is_empty() && !bounds.set_groups && !bounds.keep_groups {
             bail!("process.user.additionalGids: cannot set any additional groups in a rootless container");
         }
         let size = process.console_size.unwrap_or_default();
@@ -168,6 +178,30 @@ impl Decided {
     /// A security label has to be written to procfs.
     pub fn has_label(&self) -> bool {
         self.apparmor.is_some() || self.selinux.is_some()
+    }
+
+    /// The keys of the session keyring get a label, too.
+    pub fn has_key_label(&self) -> bool {
+        self.selinux.is_some()
+    }
+
+    /// A session keyring of its own, with the process's SELinux label.
+    pub fn keyring(&self, steps: &mut Steps, id: &str) -> Result<()> {
+        let name = c_string(&format!("_ses.{id}"), "id")?;
+        let label = |steps: &mut Steps, value: &[u8]| {
+            let attribute = c"thread-self/attr/keycreate";
+            steps.push(&Step::Label { attribute, fallback: attribute, value });
+        };
+        let Some(context) = &self.selinux else {
+            steps.push(&Step::Keyring { name: &name });
+            return Ok(());
+        };
+        steps.push(&Step::Procfs {});
+        label(steps, context.as_bytes());
+        steps.push(&Step::Keyring { name: &name });
+        // Of this keyring alone.
+        label(steps, b"\0");
+        Ok(())
     }
 
     /// The working directory is made in the rootfs, while it may still be written.
@@ -228,7 +262,8 @@ impl Decided {
         }
         let seccomp = |steps: &mut Steps| {
             if let Some((program, flags)) = filter {
-                steps.push(&Step::Seccomp { program, flags, notify: false });
+                let notify = flags & pintle_sys::seccomp::NEW_LISTENER != 0;
+                steps.push(&Step::Seccomp { program, flags, notify });
             }
         };
         if !self.no_new_privileges {

@@ -1,8 +1,9 @@
 //! The rootfs: how it is entered, what in it is hidden or read-only, how it becomes `/`.
 
+use super::lsm::MountLabel;
 use super::namespaces::{self, Decided};
-use super::steps::{Steps, c_string};
-use super::{Options, mounts};
+use super::steps::{Steps, Texts};
+use super::{Given, Options, hooks, mounts};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::host::Facts;
@@ -13,6 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 
 const MS_REC: u32 = 0x4000;
 const MS_SHARED: u32 = 1 << 20;
+const WHOLE_SLAVE: u32 = mounts::MS_SLAVE | MS_REC;
+const WHOLE_PRIVATE: u32 = 1 << 18 | MS_REC;
 
 /// `linux.rootfsPropagation`, mount_namespaces(7).
 fn propagation(linux: &Linux) -> Result<Option<u32>> {
@@ -26,14 +29,42 @@ fn propagation(linux: &Linux) -> Result<Option<u32>> {
 }
 
 /// Cuts the mounts off from the host and takes hold of the rootfs.
-pub fn enter(steps: &mut Steps, linux: &Linux, spaces: &Decided, facts: &Facts) -> Result<()> {
-    let asked = propagation(linux)?;
-    let flags = asked.unwrap_or(super::mounts::MS_SLAVE | MS_REC);
+pub fn enter(
+    steps: &mut Steps,
+    linux: &Linux,
+    spaces: &Decided,
+    facts: &Facts,
+    mounts: &mounts::Decided,
+) -> Result<()> {
+    let flags = propagation(linux)?.unwrap_or(WHOLE_SLAVE);
+    if spaces.mounts_of_rootfs {
+        steps.push(&Step::OwnRoot { path: &path(facts)? });
+        mounts.take_along(steps, flags);
+        steps.push(&Step::EnterOwnRoot { propagation: flags });
+        return Ok(());
+    }
     if spaces.is_new(namespaces::MOUNT) {
         steps.push(&Step::Propagation { flags });
     }
-    steps.push(&Step::Root { path: &path(facts)?, parent_private: flags & MS_SHARED != 0 });
+    // The mount that holds the rootfs is shared still; pivot_root(2) and MS_MOVE want it otherwise.
+    let parent_private = flags & MS_SHARED != 0 || flags & MS_REC == 0;
+    steps.push(&Step::Root { path: &path(facts)?, parent_private });
     Ok(())
+}
+
+/// Whether the container's mounts can be made where there is nothing of the host's (`Step::OwnRoot`): nobody but init
+/// looks for anything there, and all that is bound is known.
+pub(super) fn stands_alone(
+    given: Given<'_>,
+    spaces: &Decided,
+    hooks: &hooks::Decided,
+    mounts: &mounts::Decided,
+) -> bool {
+    let Given { linux, host, facts, options, .. } = given;
+    let whole = matches!(propagation(linux), Ok(None | Some(WHOLE_SLAVE | WHOLE_PRIVATE)));
+    let owned = host.euid == 0 && !host.in_user_namespace && !spaces.has(namespaces::USER);
+    let simple = owned && whole && !options.no_pivot && !hooks.any_of_runtime();
+    host.tree_namespace && simple && spaces.is_new(namespaces::MOUNT) && mounts.can_be_taken_along(facts)
 }
 
 fn path(facts: &Facts) -> Result<CString> {
@@ -42,14 +73,26 @@ fn path(facts: &Facts) -> Result<CString> {
 }
 
 /// Masked and read-only paths, and the rootfs itself.
-pub fn hide(steps: &mut Steps, spec: &Spec, linux: &Linux, spaces: &Decided) -> Result<()> {
-    let path =
-        |path: &str, list: &str, n: usize| c_string(&mounts::clean(path), &format!("linux.{list}[{n}]"));
-    for (n, readonly) in linux.readonly_paths.iter().flatten().enumerate() {
-        steps.push(&Step::ReadOnly { path: &path(readonly, "readonlyPaths", n)? });
+pub fn hide(
+    steps: &mut Steps,
+    spec: &Spec,
+    linux: &Linux,
+    spaces: &Decided,
+    mounts: &mounts::Decided,
+    label: Option<&MountLabel>,
+) -> Result<()> {
+    let mut options = Texts::default();
+    if let Some(MountLabel { option, label }) = label {
+        options.push(option, || "linux.mountLabel".to_owned())?;
+        options.push(&format!("={label}"), || "linux.mountLabel".to_owned())?;
     }
-    for (n, masked) in linux.masked_paths.iter().flatten().enumerate() {
-        steps.push(&Step::Mask { path: &path(masked, "maskedPaths", n)? });
+    for (n, path) in linux.readonly_paths.iter().flatten().enumerate() {
+        let path = mounts.protected(path, &format!("linux.readonlyPaths[{n}]"))?;
+        steps.push(&Step::ReadOnly { path: path.step() });
+    }
+    for (n, path) in linux.masked_paths.iter().flatten().enumerate() {
+        let path = mounts.protected(path, &format!("linux.maskedPaths[{n}]"))?;
+        steps.push(&Step::Mask { path: path.step(), options: options.strings() });
     }
     let readonly = spec.root.as_ref().and_then(|root| root.readonly).unwrap_or(false);
     if readonly && spaces.has(namespaces::MOUNT) {
@@ -68,6 +111,7 @@ pub fn become_root(
 ) -> Result<()> {
     match (spaces.has(namespaces::MOUNT), options.no_pivot) {
         (false, _) => steps.push(&Step::Chroot {}),
+        (true, _) if spaces.mounts_of_rootfs => {}
         (true, true) => {
             // The kernel lets a user namespace mount a procfs or sysfs where a whole one is there already, even out
             // of sight. The host's would stand for one inside, without masks.

@@ -7,7 +7,8 @@
 //! the profile's: conditions on a later argument first, then (in)equality before upper before lower bounds, then
 //! greater values (smaller upper bounds) first, so the narrower rule comes first. The same conditions with two
 //! actions are an error, as in runc. The conditions of a rule must all hold, but where two of them are about the same
-//! argument each one is a rule of its own.
+//! argument each one is a rule of its own. libseccomp's programs sometimes apply rules whose conditions don't hold
+//! (docs/compatibility.md); these don't.
 //!
 //! **Architectures.** The native one is always there. On 32-bit ABIs only the low half of an argument and of a value
 //! counts. i386's `socketcall` and `ipc` also get the rules of the calls behind them; arguments behind a pointer
@@ -36,6 +37,7 @@ mod tests;
 use std::path::PathBuf;
 
 use seccompiler::sock_filter;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::spec::seccomp::Profile;
@@ -48,13 +50,18 @@ pub use front::{ACTIONS, FLAGS, OPERATORS};
 pub struct Filter {
     /// The program, at most 4096 instructions.
     pub program: Vec<sock_filter>,
-    /// `SECCOMP_FILTER_FLAG_*` for seccomp(2), `NEW_LISTENER` included where `notify` is set.
+    /// `SECCOMP_FILTER_FLAG_*` for seccomp(2), `NEW_LISTENER` included where there is an agent.
     pub flags: u32,
-    /// Some rule asks an agent: seccomp(2) returns a notify fd.
-    pub notify: bool,
-    /// The agent's socket.
-    pub listener: Option<PathBuf>,
-    /// What the agent is told beside the container's state.
+    /// Whom some rule asks: seccomp(2) returns a notify fd.
+    pub agent: Option<Agent>,
+}
+
+/// A program on the host that answers system calls, seccomp_unotify(2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its socket: `linux.seccomp.listenerPath`.
+    pub socket: PathBuf,
+    /// What it is told beside the container's state: `linux.seccomp.listenerMetadata`.
     pub metadata: String,
 }
 
@@ -81,12 +88,9 @@ pub fn compile(profile: &Profile, native: Arch) -> Result<Option<Filter>> {
     let rules = front::read(profile, native)?;
     let bodies = lower::lower(&rules)?;
     let program = emit::program(&bodies)?;
-    let listener = Some(&profile.listener_path).filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Some(Filter {
-        program,
-        flags: rules.flags,
-        notify: rules.notify,
-        listener,
+    let agent = rules.notify.then(|| Agent {
+        socket: PathBuf::from(&profile.listener_path),
         metadata: profile.listener_metadata.clone(),
-    }))
+    });
+    Ok(Some(Filter { program, flags: rules.flags, agent }))
 }

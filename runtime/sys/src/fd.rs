@@ -3,6 +3,7 @@
 use crate::number::CLOSE_RANGE;
 use crate::raw::syscall;
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 const CLOSE_RANGE_CLOEXEC: usize = 4;
@@ -14,6 +15,26 @@ pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the number is not -1 (the caller was told it by its parent) and nothing closes it; a number that is not
     // open makes each call answer EBADF and touches no memory.
     unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Opens /dev/null in the place of each standard stream that is closed: else something of the runtime's own would have its number, and
+/// go to the program as one.
+///
+/// # Errors
+/// A machine without /dev/null.
+pub fn open_streams() -> Result<(), Errno> {
+    use rustix::fd::{AsRawFd, IntoRawFd};
+    for number in 0..3 {
+        if rustix::io::fcntl_getfd(inherited(number)) != Err(Errno::BADF) {
+            continue;
+        }
+        // The lowest number that is free, which is this one.
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty())?;
+        if null.as_raw_fd() == number {
+            let _kept = null.into_raw_fd();
+        }
+    }
+    Ok(())
 }
 
 /// Takes over the inherited descriptor `number`: it closes when the result is dropped.

@@ -43,6 +43,9 @@ pub const IDMAP: u64 = 0x10_0000;
 /// MOUNT_ATTR_NOSYMFOLLOW
 pub const NOSYMFOLLOW: u64 = 0x20_0000;
 
+/// OPEN_TREE_NAMESPACE of open_tree(2), Linux 7.0: a new mount namespace that has nothing but a copy of the tree.
+pub const TREE_NAMESPACE: u32 = 0x2;
+
 const AT_EMPTY_PATH: usize = 0x1000;
 const AT_RECURSIVE: usize = 0x8000;
 

@@ -1,4 +1,4 @@
-//! The loopback interface, netdevice(7).
+//! The loopback interface, netdevice(7), and sockets of a network namespace.
 
 use crate::number::IOCTL;
 use crate::raw::syscall;
@@ -23,6 +23,14 @@ struct Request {
 /// Those of socket(2).
 pub fn socket() -> Result<OwnedFd, Errno> {
     socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// The same for rtnetlink(7), whose protocol is number 0.
+///
+/// # Errors
+/// Those of socket(2).
+pub fn route_socket() -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
 }
 
 /// Brings `lo` of the socket's network namespace up.

@@ -4,7 +4,7 @@
 //! registers, its own small stack, the arguments it was given and the kernel; nothing else: no allocation, no libc,
 //! no panic. It is what makes a birth as cheap from a large process as from a small one.
 
-use crate::number::{CAPGET, CAPSET, CLONE3, DUP3, EXECVEAT, EXIT, FCNTL, PRCTL};
+use crate::number::{CAPGET, CAPSET, CLONE3, CLOSE_RANGE, DUP3, EXECVEAT, EXIT, FCNTL, PRCTL};
 use crate::raw::syscall;
 use core::arch::asm;
 use core::ffi::CStr;
@@ -34,6 +34,7 @@ const CLONE_VFORK: u64 = 0x4000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const SIGCHLD: u64 = 17;
+const CLOSE_RANGE_CLOEXEC: usize = 4;
 const F_SETFD: usize = 2;
 const AT_EMPTY_PATH: usize = 0x1000;
 const PR_CAP_AMBIENT: usize = 47;
@@ -46,8 +47,10 @@ pub struct Birth<'a> {
     pub image: BorrowedFd<'a>,
     /// Its argument list, without the final null.
     pub arguments: &'a [&'a CStr],
-    /// Descriptors that lose their close-on-exec flag in the child (only there).
+    /// Descriptors that the image gets, among those from `first_private` on.
     pub inherit: &'a [RawFd],
+    /// From here on it gets no others, whatever the caller's caller left open.
+    pub first_private: u32,
     /// What becomes its descriptors 0, 1 and 2; -1 leaves the caller's.
     pub stdio: [RawFd; 3],
     /// CLONE_NEW… flags.
@@ -68,6 +71,7 @@ struct Errand<'a> {
     image: RawFd,
     arguments: [*const u8; MAX_ARGUMENTS + 1],
     inherit: &'a [RawFd],
+    first_private: u32,
     stdio: [RawFd; 3],
     keep_capabilities: bool,
     /// The errno of a failure, for the parent to read after the child is gone.
@@ -87,6 +91,7 @@ pub fn spawn(birth: &Birth<'_>) -> Result<(i32, OwnedFd), Errno> {
         image: birth.image.as_raw_fd(),
         arguments: [core::ptr::null(); MAX_ARGUMENTS + 1],
         inherit: birth.inherit,
+        first_private: birth.first_private,
         stdio: birth.stdio,
         keep_capabilities: birth.keep_capabilities,
         errno: 0,
@@ -170,6 +175,9 @@ extern "C" fn child(errand: *mut Errand<'_>) -> ! {
 
 #[inline(always)]
 fn prepare(errand: &Errand<'_>) -> Result<(), Errno> {
+    let range = [errand.first_private as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0];
+    // SAFETY: close_range takes numbers and touches no memory; the descriptor table is the child's own copy.
+    unsafe { syscall(CLOSE_RANGE, range) }?;
     for &fd in errand.inherit {
         // SAFETY: F_SETFD takes numbers and touches no memory; the descriptor table is the child's own copy.
         unsafe { syscall(FCNTL, [fd as usize, F_SETFD, 0, 0, 0, 0]) }?;

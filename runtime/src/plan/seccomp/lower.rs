@@ -15,6 +15,8 @@ use crate::error::Result;
 /// libseccomp's answer to a foreign architecture.
 pub(super) const BAD_ARCH: u32 = libc::SECCOMP_RET_KILL_THREAD;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+/// No number of a call has it.
+const BIT_31: u64 = 1 << 31;
 
 /// A test of one argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +84,14 @@ fn ranges(sharing: &[Arch], rules: &Rules) -> Result<Vec<(u32, Verdict)>> {
         background.insert(u32::MAX.into(), rules.default);
     }
     let mut points = Vec::new();
+    let mut impossible = false;
     for arch in sharing {
         let (placed, newest) = resolve(*arch, rules);
         background.insert(arch.first(), rules.default);
         // runc, too, takes number 0 for none.
         if rules.enosys && newest > 0 {
             background.insert(u64::from(newest) + 1, ENOSYS);
+            impossible |= *arch == Arch::X86_64;
         }
         if *arch == Arch::Arm {
             background.insert(ARM_PRIVATE.into(), rules.default);
@@ -95,6 +99,12 @@ fn ranges(sharing: &[Arch], rules: &Rules) -> Result<Vec<(u32, Verdict)>> {
         for clauses in placed.chunk_by(|a, b| a.number == b.number) {
             points.push((clauses[0].number, verdict(clauses, *arch, rules.default)?));
         }
+    }
+    if impossible {
+        // runc tells x32 by its bit: where that isn't set, no number is older than x86_64's newest.
+        let x32 = background.range(..BIT_31).next_back().map_or(BAD_ARCH, |(_, ret)| *ret);
+        background.insert(BIT_31, ENOSYS);
+        background.insert(BIT_31 + Arch::X32.first(), x32);
     }
     points.sort_unstable_by_key(|(number, _)| *number);
     Ok(overlay(&background, points))

@@ -1,4 +1,4 @@
-//! System calls of 64-bit Arm, sorted by name: Linux 6.17's headers, as the linux-raw-sys crate has them.
+//! System calls of 64-bit Arm, sorted by name: the headers of Linux 7.2, and the same as libseccomp 2.6.1 has.
 
 /// Name and number.
 pub const TABLE: &[(&str, u32)] = &[
@@ -129,6 +129,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("linkat", 37),
     ("listen", 201),
     ("listmount", 458),
+    ("listns", 470),
     ("listxattr", 11),
     ("listxattrat", 465),
     ("llistxattr", 12),
@@ -226,6 +227,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("request_key", 218),
     ("restart_syscall", 128),
     ("rseq", 293),
+    ("rseq_slice_yield", 471),
     ("rt_sigaction", 134),
     ("rt_sigpending", 136),
     ("rt_sigprocmask", 135),

@@ -1,4 +1,5 @@
-//! System calls of 32-bit Arm (EABI), with its private calls from 0xf0000 on, sorted by name: Linux 6.17's headers, as the linux-raw-sys crate has them.
+//! System calls of 32-bit Arm (EABI), with its private calls from 0xf0000 on, sorted by name: the headers of Linux
+//! 7.2, and the same as libseccomp 2.6.1 has.
 
 /// Name and number.
 pub const TABLE: &[(&str, u32)] = &[
@@ -173,6 +174,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("linkat", 330),
     ("listen", 284),
     ("listmount", 458),
+    ("listns", 470),
     ("listxattr", 232),
     ("listxattrat", 465),
     ("llistxattr", 233),
@@ -289,6 +291,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("restart_syscall", 0),
     ("rmdir", 40),
     ("rseq", 398),
+    ("rseq_slice_yield", 471),
     ("rt_sigaction", 174),
     ("rt_sigpending", 176),
     ("rt_sigprocmask", 175),

@@ -1,4 +1,5 @@
-//! System calls of x32, the 32-bit ABI of 64-bit x86; every number carries the kernel's `__X32_SYSCALL_BIT`, sorted by name: Linux 6.17's headers, as the linux-raw-sys crate has them.
+//! System calls of x32, the 32-bit ABI of 64-bit x86; every number carries the kernel's `__X32_SYSCALL_BIT`, sorted
+//! by name: the headers of Linux 7.2, and the same as libseccomp 2.6.1 has.
 
 /// Name and number.
 pub const TABLE: &[(&str, u32)] = &[
@@ -150,6 +151,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("linkat", 0x40000109),
     ("listen", 0x40000032),
     ("listmount", 0x400001ca),
+    ("listns", 0x400001d6),
     ("listxattr", 0x400000c2),
     ("listxattrat", 0x400001d1),
     ("llistxattr", 0x400000c3),
@@ -258,6 +260,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("restart_syscall", 0x400000db),
     ("rmdir", 0x40000054),
     ("rseq", 0x4000014e),
+    ("rseq_slice_yield", 0x400001d7),
     ("rt_sigaction", 0x40000200),
     ("rt_sigpending", 0x4000020a),
     ("rt_sigprocmask", 0x4000000e),
@@ -360,6 +363,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("unlink", 0x40000057),
     ("unlinkat", 0x40000107),
     ("unshare", 0x40000110),
+    ("uprobe", 0x40000150),
     ("uretprobe", 0x4000014f),
     ("userfaultfd", 0x40000143),
     ("ustat", 0x40000088),

@@ -1,4 +1,4 @@
-//! System calls of 64-bit x86, sorted by name: Linux 6.17's headers, as the linux-raw-sys crate has them.
+//! System calls of 64-bit x86, sorted by name: the headers of Linux 7.2, and the same as libseccomp 2.6.1 has.
 
 /// Name and number.
 pub const TABLE: &[(&str, u32)] = &[
@@ -156,6 +156,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("linkat", 265),
     ("listen", 50),
     ("listmount", 458),
+    ("listns", 470),
     ("listxattr", 194),
     ("listxattrat", 465),
     ("llistxattr", 195),
@@ -266,6 +267,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("restart_syscall", 219),
     ("rmdir", 84),
     ("rseq", 334),
+    ("rseq_slice_yield", 471),
     ("rt_sigaction", 13),
     ("rt_sigpending", 127),
     ("rt_sigprocmask", 14),
@@ -369,6 +371,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("unlink", 87),
     ("unlinkat", 263),
     ("unshare", 272),
+    ("uprobe", 336),
     ("uretprobe", 335),
     ("uselib", 134),
     ("userfaultfd", 323),

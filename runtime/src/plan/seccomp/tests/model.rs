@@ -11,6 +11,10 @@ type Key = (u64, u8, u64);
 /// What the filter should return.
 pub fn expect(profile: &Profile, arch: Option<Arch>, call: &Call) -> u32 {
     let default = action(&profile.default_action, profile.default_errno_ret);
+    // Neither x32's bit nor a number of x86_64.
+    if call.arch == X86_64 && call.number >> 30 == 0b10 && newer(profile, Arch::X86_64, call.number) {
+        return ENOSYS;
+    }
     let Some(arch) = arch else {
         return if call.arch == X86_64 && call.number == u32::MAX { default } else { KILL_THREAD };
     };

@@ -135,7 +135,7 @@ fn a_profile_of_an_engine_is_small_and_its_paths_are_short() {
         (call(135, &[9]), EPERM),
         (call(41, &[40]), EPERM),
         (call(41, &[1]), ALLOW),
-        (call(470, &[]), ENOSYS),
+        (call(500, &[]), ENOSYS),
         (foreign(X86, 21, &[]), EPERM),
         (foreign(X86, 3, &[]), ALLOW),
         (call(0x4000_0000, &[]), ALLOW),

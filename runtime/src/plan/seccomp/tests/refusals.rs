@@ -1,8 +1,7 @@
 //! What is refused, in runc's sentences, and what stands beside the program.
 
-use std::path::Path;
-
 use super::*;
+use crate::plan::seccomp::Agent;
 
 #[test]
 fn refusals_name_the_place_and_the_cause() {
@@ -102,8 +101,8 @@ fn notify_comes_with_its_listener() {
             "listenerPath":"/run/agent","listenerMetadata":"who",
             "syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}"#,
     );
-    assert_eq!((filter.flags, filter.notify, filter.metadata.as_str()), (0x28, true, "who"));
-    assert_eq!(filter.listener.as_deref(), Some(Path::new("/run/agent")));
+    assert_eq!(filter.flags, 0x28);
+    assert_eq!(filter.agent, Some(Agent { socket: "/run/agent".into(), metadata: "who".to_owned() }));
     check(&filter, &[(call(83, &[]), NOTIFY)]);
 }
 

@@ -161,6 +161,11 @@ fn x32_is_killed_unless_listed() {
     let cases = [
         (0x4000_0000, KILL_THREAD),
         (0x4000_0001, KILL_THREAD),
+        (0x7fff_ffff, KILL_THREAD),
+        // Not x32's, for it lacks the bit: newer than the profile, as for runc.
+        (0x8000_0000, ENOSYS),
+        (0xbfff_ffff, ENOSYS),
+        (0xc000_0000, KILL_THREAD),
         (u32::MAX - 1, KILL_THREAD),
         (u32::MAX, EPERM),
     ];

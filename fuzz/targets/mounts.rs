@@ -1,0 +1,4 @@
+//! Hands libFuzzer's bytes to the check of the same name.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pintle_fuzz::mounts::check(data));

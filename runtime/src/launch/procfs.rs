@@ -1,0 +1,37 @@
+//! What is written of a child in /proc: by a handle that was verified to be a procfs, and by a lookup that neither
+//! leaves it nor follows a link, as init does (CVE-2025-52881). proc(5), openat2(2)
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2};
+use rustix::io::Errno;
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Opens `/proc/PID/FILE` to be written.
+///
+/// # Errors
+/// Those of the kernel; ENODEV where /proc is no procfs.
+pub fn open(pid: i32, file: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let proc = openat(CWD, "/proc", flags, Mode::empty())?;
+    if fstatfs(&proc)?.f_type as i64 != PROC_SUPER_MAGIC {
+        return Err(Errno::NODEV);
+    }
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_XDEV
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    openat2(&proc, format!("{pid}/{file}"), flags, Mode::empty(), resolve)
+}
+
+/// Writes `text` there, in one call as these files want it.
+///
+/// # Errors
+/// Those of [`open`] and write(2).
+pub fn write(pid: i32, file: &str, text: &str) -> Result<(), Errno> {
+    match rustix::io::write(open(pid, file)?, text.as_bytes())? {
+        length if length == text.len() => Ok(()),
+        _ => Err(Errno::INVAL),
+    }
+}
