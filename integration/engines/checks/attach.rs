@@ -35,13 +35,18 @@ fn attach_brings_what_a_detached_container_says(e: &Engine) {
 
 fn attach_takes_words_in(e: &Engine) {
     let id = e.id();
-    e.ctr(&e.run_words(&["--detach"], &id, &["sh", "-c", "read line; echo got $line; exit 6"])).ok();
+    let script = "while read line; do echo got $line; [ $line = end ] && exit 6; done";
+    e.ctr(&e.run_words(&["--detach"], &id, &["sh", "-c", script])).ok();
     let mut command = e.command(&["tasks", "attach", &id]);
     command.stdin(Pipe::piped());
     let mut call = pintle_engines::call::begin(command, &e.dir);
-    call.child.stdin.as_mut().unwrap().write_all(b"words\n").unwrap();
+    let mut stdin = call.child.stdin.take().expect("a pipe");
+    stdin.write_all(b"words\n").unwrap();
+    // ctr sends words before it has opened stdout, and gives up opening it once the task has ended.
+    wait_for("an answer", || call.stdout() == "got words\n");
+    stdin.write_all(b"end\n").unwrap();
     let answer = call.end();
-    assert_eq!((answer.code, answer.stdout.as_str()), (6, "got words\n"), "{answer:?}");
+    assert_eq!((answer.code, answer.stdout.as_str()), (6, "got words\ngot end\n"), "{answer:?}");
 }
 
 fn a_killed_client_leaves_a_container_that_goes_on(e: &Engine) {
