@@ -2,8 +2,8 @@
 //! It knows pintle from outside, and shares with its unit tests the machine for BPF and the naive reading of profiles.
 
 pub mod config;
-pub mod edit;
 pub mod mounts;
+pub mod mutate;
 pub mod order;
 pub mod seccomp;
 pub mod state;
@@ -12,7 +12,5 @@ pub mod user;
 // The files shared with pintle's tests name these from the root of the package.
 use pintle::{plan, spec};
 
-/// The words of a dictionary in libFuzzer's format, without their quotes.
-fn words(dictionary: &'static str) -> Vec<&'static str> {
-    dictionary.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).collect()
-}
+#[path = "../../runtime/tests/plan/edit.rs"]
+mod edit;

@@ -7,13 +7,14 @@ mod drawn;
 mod libseccomp;
 mod reading;
 
-use crate::edit::{Dice, seed_of};
 use crate::plan::seccomp::{ACTIONS, Arch, Filter, OPERATORS, compile};
 use crate::spec::seccomp::{Arg, Profile, Syscalls};
+use fastrand::Rng;
 pub(crate) use reading::machine;
 use reading::machine::Call;
 use reading::{AARCH64, ARM, ENOSYS, KILL_THREAD, X86, X86_64, model, number_of};
 use seccompiler::sock_filter;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Keys and values of a profile.
 pub const WORDS: &str = include_str!("../dictionaries/seccomp.dict");
@@ -30,7 +31,7 @@ pub fn check(data: &[u8]) {
         false => Some(drawn::profile(data)),
     };
     let Some(profile) = profile else { return };
-    let mut dice = Dice::new(seed_of(data));
+    let mut random = Rng::with_seed(seed_of(data));
     for native in [Arch::X86_64, Arch::Aarch64] {
         let [one, two] = [(); 2].map(|()| compile(&profile, native).map_err(|error| error.to_string()));
         assert_eq!(one, two, "compiled in two ways");
@@ -38,7 +39,7 @@ pub fn check(data: &[u8]) {
         machine::verify(&filter.program);
         assert_eq!(instructions(&filter.bytes()), filter.program);
         let plain = Plain::new(&profile, native);
-        let calls: Vec<Call> = (0..CALLS).map(|_| plain.call(&mut dice)).collect();
+        let calls: Vec<Call> = (0..CALLS).map(|_| plain.call(&mut random)).collect();
         for call in &calls {
             let (got, _) = machine::run(&filter.program, call);
             let expect = plain.expect(call);
@@ -133,59 +134,61 @@ impl Plain {
     }
 
     /// A call near something that the profile names.
-    fn call(&self, dice: &mut Dice) -> Call {
-        let rule = self.profile.syscalls.get(dice.below(self.profile.syscalls.len()));
-        let name =
-            rule.and_then(|rule| rule.names.get(dice.below(rule.names.len()))).map_or("read", |name| name);
-        let abi = if dice.below(2) == 0 { self.native } else { dice.pick(&self.architectures) };
+    fn call(&self, random: &mut Rng) -> Call {
+        let rule = random.choice(&self.profile.syscalls);
+        let name = rule.and_then(|rule| random.choice(&rule.names)).map_or("read", |name| name);
+        let abi = if random.bool() { self.native } else { pick(random, &self.architectures) };
         let foreign = [X86_64, X86, ARM, AARCH64, 0x8000_0016, 0];
-        let arch = match (dice.below(12), abi) {
-            (0, _) => dice.pick(&foreign),
+        let arch = match (random.u8(..12), abi) {
+            (0, _) => pick(random, &foreign),
             (_, Arch::X86_64 | Arch::X32) => X86_64,
             (_, Arch::X86) => X86,
             (_, Arch::Aarch64) => AARCH64,
             (_, Arch::Arm) => ARM,
         };
-        let near = (dice.below(3) as u32).wrapping_sub(1);
-        let number = match dice.below(12) {
-            0 => dice.any() as u32,
-            1 => dice.pick(&[
-                0,
-                1,
-                0x3fff_ffff,
-                0x4000_0000,
-                0x4000_0001,
-                u32::MAX - 1,
-                u32::MAX,
-                0xe_ffff,
-                0xf_0000,
-            ]),
-            2 => dice.below(600) as u32,
-            3 => dice.pick(&[SOCKETCALL, IPC]),
+        let near = random.u32(..3).wrapping_sub(1);
+        let borders =
+            [0, 1, 0x3fff_ffff, 0x4000_0000, 0x4000_0001, u32::MAX - 1, u32::MAX, 0xe_ffff, 0xf_0000];
+        let number = match random.u8(..12) {
+            0 => random.u32(..),
+            1 => pick(random, &borders),
+            2 => random.u32(..600),
+            3 => pick(random, &[SOCKETCALL, IPC]),
             4 => number_of(abi, name).unwrap_or(0).wrapping_add(near),
-            _ => number_of(abi, name).unwrap_or(dice.below(500) as u32),
+            _ => number_of(abi, name).unwrap_or(random.u32(..500)),
         };
-        Call { arch, number, args: std::array::from_fn(|n| argument(rule, n as u64, dice)) }
+        Call { arch, number, args: std::array::from_fn(|n| argument(rule, n as u64, random)) }
     }
 }
 
+fn pick<T: Copy>(random: &mut Rng, from: &[T]) -> T {
+    *random.choice(from).expect("some")
+}
+
 /// A value on either side of what a rule compares with.
-fn argument(rule: Option<&Syscalls>, index: u64, dice: &mut Dice) -> u64 {
+fn argument(rule: Option<&Syscalls>, index: u64, random: &mut Rng) -> u64 {
     let about: Vec<&Arg> = rule.iter().flat_map(|rule| &rule.args).filter(|arg| arg.index == index).collect();
-    let Some(arg) = (!about.is_empty()).then(|| dice.pick(&about)) else {
+    let Some(arg) = random.choice(about) else {
         // socketcall and ipc tell by their first argument what they are.
-        return if dice.below(2) == 0 { dice.below(26) as u64 } else { dice.any() >> dice.below(64) };
+        return if random.bool() { random.u64(..26) } else { random.u64(..) >> random.u8(..64) };
     };
-    let near = (dice.below(3) as u64).wrapping_sub(1);
-    match dice.below(8) {
-        0 => dice.any(),
+    let near = random.u64(..3).wrapping_sub(1);
+    match random.u8(..8) {
+        0 => random.u64(..),
         1 => arg.value_two,
         2 => arg.value & arg.value_two,
-        3 => arg.value_two | dice.any() & !arg.value,
-        4 => arg.value ^ 1 << dice.below(64),
+        3 => arg.value_two | random.u64(..) & !arg.value,
+        4 => arg.value ^ 1 << random.u8(..64),
         5 => arg.value ^ 1 << 32,
         _ => arg.value.wrapping_add(near),
     }
+}
+
+/// A seed that belongs to the input.
+fn seed_of(data: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Behind one of i386's multiplexers: the multiplexer, and its first argument. From the kernel's net.h and ipc.h.

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use pintle_fuzz::{edit, seccomp};
+use pintle_fuzz::{mutate, seccomp};
 
 fuzz_target!(|data: &[u8]| seccomp::check(data));
 fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
-    edit::json(data, size, most, seed, seccomp::WORDS)
+    mutate::json(data, size, most, seed, seccomp::WORDS)
 });

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use pintle_fuzz::{edit, state};
+use pintle_fuzz::{mutate, state};
 
 fuzz_target!(|data: &[u8]| state::check(data));
 fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| {
-    edit::json(data, size, most, seed, state::WORDS)
+    mutate::json(data, size, most, seed, state::WORDS)
 });

@@ -57,12 +57,7 @@ pub fn error<T>(result: Result<T>) -> Error {
 
 /// Bytes that no two places of are alike.
 pub fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes
 }

@@ -1,6 +1,7 @@
 //! The cgroup room on the real kernel: needs root and a writable cgroup2, works below `/pintle-dev-*` and removes all
 //! of it. Where either is missing, each test prints why and passes.
 
+use fastrand::Rng;
 use pintle::cgroup::{Cgroup, Layout, create, delete};
 use pintle::plan::cgroup::{Driver, Input, Limits, Plan};
 use pintle_sys::bpf;
@@ -263,19 +264,13 @@ fn random_rules_hold_for_real_nodes() {
         assert!(made.expect("mknod").success());
     }
     let paths = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
-    let mut seed = 7u64;
+    let mut random = Rng::with_seed(7);
     for _ in 0..20 {
-        let mut next = |n: u64| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed % n
-        };
-        let mut rules = vec![serde_json::json!({"allow": next(2) == 0, "access": "rwm"})];
-        for _ in 0..next(6) {
-            let minor = [3, 5, 7, 8, 9][next(5) as usize];
-            let access = ["r", "w", "rw", "rwm"][next(4) as usize];
-            let allow = next(2) == 0;
+        let mut rules = vec![serde_json::json!({"allow": random.bool(), "access": "rwm"})];
+        for _ in 0..random.usize(..6) {
+            let minor = random.choice([3, 5, 7, 8, 9]);
+            let access = random.choice(["r", "w", "rw", "rwm"]);
+            let allow = random.bool();
             rules.push(serde_json::json!({"allow": allow, "type": "c", "major": 1, "minor": minor, "access": access}));
         }
         one_list(&place, &dir, &rules, &paths);
@@ -327,21 +322,14 @@ fn one_list(place: &Place, dir: &Path, rules: &[serde_json::Value], paths: &[&st
 #[test]
 fn the_kernel_takes_every_program() {
     let Some(place) = Place::new("programs") else { return };
-    let mut seed = 11u64;
-    let mut next = |n: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % n) as usize
-    };
+    let mut random = Rng::with_seed(11);
     let mut taken = 0;
     for _ in 0..300 {
-        let mut rules = vec![serde_json::json!({"allow": next(2) == 0, "access": "rwm"})];
-        for _ in 0..next(7) {
-            let (allow, kind) = (next(2) == 0, ["b", "c"][next(2)]);
-            let number = |n: usize| [None, Some(1), Some(5), Some(5000)][n];
-            let (major, minor) = (number(next(4)), number(next(4)));
-            let access = ["r", "w", "m", "rw", "rwm"][next(5)];
+        let mut rules = vec![serde_json::json!({"allow": random.bool(), "access": "rwm"})];
+        for _ in 0..random.usize(..7) {
+            let (allow, kind) = (random.bool(), random.choice(["b", "c"]));
+            let [major, minor] = [(); 2].map(|()| random.choice([None, Some(1), Some(5), Some(5000)]));
+            let access = random.choice(["r", "w", "m", "rw", "rwm"]);
             rules.push(serde_json::json!({"allow": allow, "type": kind, "major": major, "minor": minor, "access": access}));
         }
         let resources = serde_json::from_value(serde_json::json!({"devices": rules})).expect("resources");

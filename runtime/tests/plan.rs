@@ -2,6 +2,11 @@
 //! (`tests/golden`, rewritten with `GOLDEN=write`), and random bundles, which must neither panic nor be decided twice
 //! in different ways. Nothing is done, so no root is needed.
 
+#[path = "plan/edit.rs"]
+mod edit;
+
+use edit::edit;
+use fastrand::Rng;
 use pintle::host::{Facts, Host};
 use pintle::plan::cgroup::Driver;
 use pintle::plan::rdt::Machine;
@@ -299,89 +304,24 @@ fn by_turns_a_second_process_is_born_as_else_the_first() {
     }
 }
 
-/// xorshift64: the same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n.max(1)
-    }
-}
-
-/// A value somewhere in the tree: the same chance for every node is not needed, only that all can be reached.
-fn somewhere<'a>(value: &'a mut Value, dice: &mut Dice) -> &'a mut Value {
-    let size = match value {
-        Value::Array(list) => list.len(),
-        Value::Object(map) => map.len(),
-        _ => 0,
-    };
-    if size == 0 || dice.below(12) == 0 {
-        return value;
-    }
-    let n = dice.below(size);
-    match value {
-        Value::Array(list) => somewhere(&mut list[n], dice),
-        Value::Object(map) => somewhere(map.values_mut().nth(n).expect("below its length"), dice),
-        other => other,
-    }
-}
-
-fn edit(config: &mut Value, dice: &mut Dice) {
-    const TEXTS: [&str; 16] = [
-        "",
-        "/",
-        "a\0b",
-        "../../x",
-        "/proc/self/fd/3",
-        "é\u{202e}",
-        "tmpfs",
-        "bind",
-        "rbind",
-        "idmap",
-        "cgroup",
-        "CAP_SYS_ADMIN",
-        "RLIMIT_NPROC",
-        "SCMP_ACT_ERRNO",
-        "size=1k",
-        "/dev/null",
-    ];
-    const NUMBERS: [i64; 10] = [0, 1, -1, 2, 64, 65_535, 1 << 31, 1 << 32, i64::MAX, i64::MIN];
-    let from = somewhere(config, dice).clone();
-    let to = somewhere(config, dice);
-    // Half of the edits keep the type, or hardly any bundle would come as far as the plan.
-    match (dice.below(16), to) {
-        (8.., Value::String(text)) => *text = TEXTS[dice.below(TEXTS.len())].to_owned(),
-        (8.., Value::Number(number)) => *number = NUMBERS[dice.below(7)].into(),
-        (8.., Value::Bool(word)) => *word = !*word,
-        (8.., Value::Array(list)) if list.len() > 1 => {
-            let (a, b) = (dice.below(list.len()), dice.below(list.len()));
-            list.swap(a, b);
-        }
-        (0, to) => *to = Value::Null,
-        (1, to) => *to = json!(TEXTS[dice.below(TEXTS.len())]),
-        (2, to) => *to = json!(NUMBERS[dice.below(NUMBERS.len())]),
-        (3, to) => *to = json!(u64::MAX - dice.below(2) as u64),
-        (4, to) => *to = from,
-        (5, Value::Array(list)) if !list.is_empty() => {
-            let copy = list[dice.below(list.len())].clone();
-            list.push(copy);
-        }
-        (6, Value::Array(list)) if !list.is_empty() => drop(list.remove(dice.below(list.len()))),
-        (6, Value::Object(map)) if !map.is_empty() => {
-            let key = map.keys().nth(dice.below(map.len())).expect("below its length").clone();
-            map.remove(&key);
-        }
-        (7, Value::String(text)) => *text = text.repeat(dice.below(300)),
-        (_, to) => *to = json!(dice.below(2) == 0),
-    }
-}
+/// Beside numbers and signs, what the edits put in: a few that are right somewhere, a few that are nowhere.
+const WORDS: &[&str] = &[
+    "",
+    "/",
+    "a\0b",
+    "../../x",
+    "/proc/self/fd/3",
+    "tmpfs",
+    "bind",
+    "rbind",
+    "idmap",
+    "cgroup",
+    "CAP_SYS_ADMIN",
+    "RLIMIT_NPROC",
+    "SCMP_ACT_ERRNO",
+    "size=1k",
+    "/dev/null",
+];
 
 /// Things that the default configuration lacks, so that the edits reach their code too.
 fn rich() -> Value {
@@ -435,10 +375,10 @@ fn random_bundles_never_panic_and_are_decided_once() {
     }
     let (mut decided, mut refused) = (0, 0);
     for seed in 0..ROUNDS {
-        let mut dice = Dice::new(seed);
-        let mut config = bases[dice.below(6) % bases.len()].clone();
-        for _ in 0..=dice.below(3) {
-            edit(&mut config, &mut dice);
+        let mut random = Rng::with_seed(seed);
+        let mut config = random.choice(&bases).expect("some").clone();
+        for _ in 0..=random.u8(..3) {
+            edit(&mut config, &mut random, WORDS);
         }
         let outcomes = [(); 2].map(|()| {
             catch_unwind(AssertUnwindSafe(|| plan(&config)))

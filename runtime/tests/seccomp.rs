@@ -16,11 +16,11 @@ use std::io::Write as _;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fastrand::Rng;
 use libseccomp::{Layout, Libseccomp, program};
 use machine::{Call, run, verify};
 use pintle::plan::seccomp::{Arch, Filter, compile};
 use pintle::spec::seccomp::{Profile, Syscalls};
-use random::Random;
 use seccompiler::sock_filter;
 
 struct Recorded {
@@ -152,7 +152,7 @@ fn same(ours: &Filter, theirs: &[Runc], call: &Call) {
 /// are next to a condition's border.
 #[test]
 fn the_engines_profiles_are_decided_as_by_runc() {
-    let (mut drawn, mut random) = (0, Random(7));
+    let (mut drawn, mut random) = (0, Rng::with_seed(7));
     for recorded in ENGINES {
         let profile = parse(recorded.profile);
         let ours = ours(&profile);
@@ -161,7 +161,7 @@ fn the_engines_profiles_are_decided_as_by_runc() {
         for (abi, arch, first) in ABIS {
             for number in first..=newest(&profile, abi).unwrap() {
                 for _ in 0..40 {
-                    let args = std::array::from_fn(|_| random.argument(&values));
+                    let args = std::array::from_fn(|_| random::argument(&mut random, &values));
                     same(&ours, &theirs, &Call { arch, number, args });
                     drawn += 1;
                 }
@@ -176,7 +176,7 @@ fn the_engines_profiles_are_decided_as_by_runc() {
 
 #[test]
 fn beyond_the_engines_profiles_runc_s_enosys_rule_holds() {
-    let mut random = Random(8);
+    let mut random = Rng::with_seed(8);
     for recorded in ENGINES {
         let profile = parse(recorded.profile);
         let ours = ours(&profile);
@@ -184,10 +184,10 @@ fn beyond_the_engines_profiles_runc_s_enosys_rule_holds() {
         let ends = ABIS.map(|(abi, ..)| newest(&profile, abi).unwrap());
         let near = ends.iter().flat_map(|end| [end - 1, *end, end + 1, end + 2]);
         let powers = (0..32).flat_map(|bit| [1_u32 << bit, (1 << bit) - 1]);
-        let drawn: Vec<u32> = (0..10_000).map(|_| random.next() as u32).collect();
+        let drawn: Vec<u32> = (0..10_000).map(|_| random.u32(..)).collect();
         for number in near.chain(powers).chain([u32::MAX - 1, u32::MAX]).chain(drawn) {
             for arch in [X86_64, X86, ARM, AARCH64, 0, X32_BIT] {
-                same(&ours, &theirs, &Call { arch, number, args: [random.next(); 6] });
+                same(&ours, &theirs, &Call { arch, number, args: [random.u64(..); 6] });
             }
         }
         for ((_, arch, _), end) in ABIS.into_iter().zip(ends) {
@@ -316,8 +316,8 @@ fn random_profiles_are_decided_as_by_runc() {
     with_libseccomp(|libseccomp| {
         let (mut compared, mut calls) = (0, 0);
         for seed in 1..=150 {
-            let mut random = Random(0x2545_f491_4f6c_dd1d_u64.wrapping_mul(seed));
-            let profile = parse(&random.profile());
+            let mut random = Rng::with_seed(seed);
+            let profile = parse(&random::profile(&mut random));
             let ours = compile(&profile, native(&profile).0);
             let theirs = [Layout::Plain, Layout::Tree].map(|layout| libseccomp.program(&profile, layout));
             let ([Some(plain), Some(tree)], Ok(Some(ours))) = (theirs, ours) else { continue };
@@ -325,7 +325,7 @@ fn random_profiles_are_decided_as_by_runc() {
             let theirs = [plain, tree].map(|text| Runc::new(&profile, program(&text)));
             let values = values(profile.syscalls.iter());
             for _ in 0..300 {
-                let call = random.call(&values);
+                let call = random::call(&mut random, &values);
                 if !ours_alone(&profile, &call) {
                     calls += 1;
                     same(&ours, &theirs, &call);

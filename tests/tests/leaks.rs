@@ -1,6 +1,7 @@
 //! Nothing is left behind: the whole machine is compared before and after many lives, many deaths in the middle, and
 //! many broken configurations. These tests run one by one, in a private view that `run.sh` makes.
 
+use fastrand::Rng;
 use pintle_tests::*;
 use std::fs;
 use std::process::Stdio;
@@ -20,22 +21,6 @@ fn leaves_nothing(births: usize, body: impl FnOnce()) {
         body();
         before.compare(births);
     });
-}
-
-/// A small generator of numbers, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n.max(1)
-    }
 }
 
 #[test]
@@ -129,7 +114,7 @@ fn killed_in_the_middle(verb: &str) {
         let mut b = t.bundle();
         b.args(&["/probe", "wait"]);
         b.write();
-        let mut dice = Dice::new(verb.len() as u64);
+        let mut dice = Rng::with_seed(verb.len() as u64);
         let mut usual = Duration::from_millis(40);
         for round in 0..26 {
             let id = match verb {
@@ -152,7 +137,7 @@ fn killed_in_the_middle(verb: &str) {
                 child.wait().unwrap();
                 usual = begin.elapsed();
             } else {
-                std::thread::sleep(usual.mul_f64(dice.below(1000) as f64 / 1000.0));
+                std::thread::sleep(usual.mul_f64(dice.f64()));
                 let _ = child.kill();
                 child.wait().unwrap();
             }
@@ -193,7 +178,7 @@ fn five_hundred_mutated_configurations_neither_hang_nor_panic_nor_leave_anything
             let mut b = t.bundle();
             let mark = b.beside("cloned");
             b.hook("createRuntime", &format!(": > {}", mark.display()));
-            mutate(&mut b.config, &mut Dice::new(seed));
+            mutate(&mut b.config, &mut Rng::with_seed(seed));
             let output = t.run(&b);
             assert!(
                 !output.stderr.contains("panicked") && !output.stderr.contains("goroutine"),
@@ -211,15 +196,15 @@ fn five_hundred_mutated_configurations_neither_hang_nor_panic_nor_leave_anything
 }
 
 /// Changes one to three values anywhere. The rootfs and a mount namespace of its own stay, for the host's sake.
-fn mutate(config: &mut Value, dice: &mut Dice) {
+fn mutate(config: &mut Value, dice: &mut Rng) {
     let namespaces = config["linux"]["namespaces"].clone();
-    for _ in 0..=dice.below(3) {
+    for _ in 0..=dice.u8(..3) {
         let mut pointers = Vec::new();
         gather(config, String::new(), &mut pointers);
-        let pointer = &pointers[dice.below(pointers.len() as u64) as usize];
+        let pointer = &pointers[dice.usize(..pointers.len())];
         change(config, pointer, dice);
     }
-    config["root"] = json!({"path": "rootfs", "readonly": dice.below(2) == 0});
+    config["root"] = json!({"path": "rootfs", "readonly": dice.bool()});
     let own = |n: &Value| n["type"] == "mount" && n.get("path").is_none();
     if !config["linux"]["namespaces"].as_array().is_some_and(|list| list.iter().any(own)) {
         if !config["linux"].is_object() {
@@ -242,9 +227,9 @@ fn gather(value: &Value, at: String, all: &mut Vec<String>) {
     }
 }
 
-fn change(config: &mut Value, pointer: &str, dice: &mut Dice) {
+fn change(config: &mut Value, pointer: &str, dice: &mut Rng) {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
-    match (dice.below(10), config.pointer_mut(parent)) {
+    match (dice.u8(..10), config.pointer_mut(parent)) {
         (0..=2, Some(Value::Object(map))) => {
             map.remove(key);
         }
@@ -261,20 +246,19 @@ fn change(config: &mut Value, pointer: &str, dice: &mut Dice) {
                 Value::String(text) => word(text, dice),
                 Value::Number(_) => {
                     let numbers = [0i64, 1, -1, 7, 255, 65_536, i64::from(u32::MAX), i64::MAX, i64::MIN];
-                    json!(numbers[dice.below(9) as usize])
+                    json!(dice.choice(numbers))
                 }
                 Value::Bool(truth) => json!(!*truth),
-                _ => [json!(null), json!([]), json!({}), json!("text"), json!(3)][dice.below(5) as usize]
-                    .clone(),
+                _ => dice.choice([json!(null), json!([]), json!({}), json!("text"), json!(3)]).expect("some"),
             };
         }
     }
 }
 
 /// Mostly still a text: of another kind, cut, doubled, endless, or with strange signs.
-fn word(text: &str, dice: &mut Dice) -> Value {
-    let cut = text.chars().take(dice.below(text.chars().count() as u64 + 1) as usize).collect::<String>();
-    match dice.below(12) {
+fn word(text: &str, dice: &mut Rng) -> Value {
+    let cut = text.chars().take(dice.usize(..=text.chars().count())).collect::<String>();
+    match dice.u8(..12) {
         0 => json!(""),
         1 => json!(cut),
         2 => json!(format!("{text}{text}")),
@@ -286,6 +270,6 @@ fn word(text: &str, dice: &mut Dice) -> Value {
         8 => json!(text.to_uppercase()),
         9 => json!("/data"),
         10 => json!("ü\u{feff}\u{202e}"),
-        _ => json!(dice.below(1_000)),
+        _ => json!(dice.u16(..1_000)),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use pintle_image::digest::Digest;
 use pintle_image::progress::bytes;
 use serde_json::{Value, json};
 
 use super::Place;
-use super::image::{Chance, Image, Tar, layers_of_all_kinds};
+use super::image::{Image, Tar, layers_of_all_kinds, noise};
 use crate::registry::server::{Fault, Gate, Server};
 
 /// A server with one image of one layer, of some 600 kB.
@@ -125,7 +126,7 @@ fn wrong(image: &Image) -> [Vec<u8>; 3] {
     let other = Image::of(&[Tar::default().noise("b", 6, 100_000).archive()], json!({}));
     let mut other = other.layers[0].1.clone();
     other.resize(right.len(), 0);
-    [Chance(3).bytes(right.len()), bit, other]
+    [noise(&mut Rng::with_seed(3), right.len()), bit, other]
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn a_wrong_layer_leaves_nothing() {
 fn a_wrong_end_of_a_right_beginning_leaves_nothing() {
     let (server, image, name) = server();
     let place = Place::new("wrong-end");
-    let bytes = Chance(4).bytes(image.layers[0].1.len() - 200_000);
+    let bytes = noise(&mut Rng::with_seed(4), image.layers[0].1.len() - 200_000);
     server.fault("GET", &layer(&image), Fault::Cut(200_000), 1);
     place.fails(1, "store", &["pull", "--retries", "0", &name]);
     server.fault("GET", &layer(&image), Fault::Bytes(bytes), 1);

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use fastrand::Rng;
 use pintle_image::digest::Digest;
 use pintle_image::layer::compression::Compression;
 use pintle_image::layer::member::{Kind, Member, Time};
@@ -83,21 +84,11 @@ impl Image {
     }
 }
 
-/// Chance, the same each time.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Bytes that don't compress.
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| (self.next() >> 24) as u8).collect()
-    }
+/// Bytes that don't compress.
+pub fn noise(random: &mut Rng, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
 }
 
 /// A member owned by root, of a fixed time.
@@ -130,10 +121,10 @@ impl Tar {
     /// A folder of `count` files of `size` bytes that don't compress.
     pub fn noise(mut self, folder: &str, count: usize, size: usize) -> Self {
         let seed = folder.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
-        let mut chance = Chance(seed);
+        let mut random = Rng::with_seed(seed);
         self = self.dir(folder);
         for n in 0..count {
-            self = self.file(&format!("{folder}/{n}"), 0o644, chance.bytes(size));
+            self = self.file(&format!("{folder}/{n}"), 0o644, noise(&mut random, size));
         }
         self
     }

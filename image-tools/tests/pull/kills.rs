@@ -7,11 +7,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use pintle_image::digest::Digest;
 use serde_json::json;
 
 use super::Place;
-use super::image::{Chance, Image, layer_differences, layers_of_all_kinds};
+use super::image::{Image, layer_differences, layers_of_all_kinds};
 use crate::registry::server::Server;
 use crate::tree::{self, Tree};
 
@@ -127,7 +128,7 @@ fn a_pull_that_is_killed_loses_nothing_that_was_complete() {
     let warm = time(|| drop(place.ok("warm", &["pull", &name])));
     let expect = tree::walk(&place.path("clean/layers")).unwrap();
 
-    let mut chance = Chance(200);
+    let mut chance = Rng::with_seed(200);
     let (mut kills, mut rounds, mut phases, mut surplus) = (0, 0, [0; 3], 0);
     while kills < PULLS {
         rounds += 1;
@@ -140,10 +141,10 @@ fn a_pull_that_is_killed_loses_nothing_that_was_complete() {
             if n == 0 && rounds % 2 == 0 {
                 place.ok(&target.store, &["pull", "--blobs-only", &name]);
             }
-            let part = (chance.next() % 1000) as f64 / 1000.0;
-            let moment = match (target.phase(), chance.next() % 3) {
+            let part = chance.f64();
+            let moment = match (target.phase(), chance.u8(..3)) {
                 (0, _) => Moment::Within(whole.mul_f64(part * 0.7)),
-                (_, 0) => Moment::Published(Duration::from_micros(chance.next() % 2000)),
+                (_, 0) => Moment::Published(Duration::from_micros(chance.u64(..2000))),
                 _ => Moment::Within(warm.mul_f64(part)),
             };
             if target.pull(&moment) {
@@ -189,11 +190,11 @@ fn an_unpack_that_is_killed_does_not_hinder_the_next() {
     let asked = server.seen("GET", "").len();
     let whole = time(|| drop(place.ok("store", &["unpack", &name, "clean"])));
     let expect = tree::walk(&place.path("clean/rootfs")).unwrap();
-    let mut chance = Chance(100);
+    let mut chance = Rng::with_seed(100);
     let (mut kills, mut done) = (0, 0);
     while kills < UNPACKS {
         let mut command = place.command("store", &["unpack", &name, "bundle"]);
-        let moment = Moment::Within(whole.mul_f64((chance.next() % 1100) as f64 / 1000.0));
+        let moment = Moment::Within(whole.mul_f64(chance.f64() * 1.1));
         if !killed(&mut command, &moment, || false) {
             kills += 1;
             if kills % 10 != 0 {

@@ -202,8 +202,6 @@ fn settled(task: &Task, n: usize) {
 }
 
 /// Up to so many milliseconds.
-fn random(most: u32) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").subsec_nanos();
-    // Nanoseconds are even where a clock is coarse; a multiplication spreads them.
-    Duration::from_millis(u64::from(now.wrapping_mul(2_654_435_761) >> 8) % u64::from(most))
+fn random(most: u64) -> Duration {
+    Duration::from_millis(fastrand::u64(..most))
 }

@@ -1,5 +1,6 @@
 //! The socket and the command line of a shim: what no client should say, and what only a daemon does.
 
+use fastrand::Rng;
 use pintle_engines::alone::{Alone, config};
 use pintle_engines::place::Shim as Which;
 use pintle_engines::task::{Shim, Stdio, code, status};
@@ -33,20 +34,10 @@ pub const CHECKS: &[Check] = &[
     check!(a_kill_while_execs_start_ends_the_container),
 ];
 
-/// A stream of numbers that is the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.next() % most).map(|_| (self.next() >> 24) as u8).collect()
-    }
+fn bytes(random: &mut Rng, most: usize) -> Vec<u8> {
+    let mut bytes = vec![0; random.usize(..most)];
+    random.fill(&mut bytes);
+    bytes
 }
 
 /// A shim with a container that runs.
@@ -60,10 +51,10 @@ fn running(e: &Engine) -> (Alone<'_>, Shim) {
 
 fn random_bytes_never_end_the_shim(e: &Engine) {
     let (alone, mut shim) = running(e);
-    let mut random = Random(0x5eed);
+    let mut random = Rng::with_seed(0x5eed);
     for _ in 0..full(300, 20_000) {
         let mut stream = UnixStream::connect(&alone.socket).expect("the shim listens");
-        let _ = stream.write_all(&random.bytes(300));
+        let _ = stream.write_all(&bytes(&mut random, 300));
     }
     assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
     assert_eq!(alone.connect().status(&alone.id, ""), status::RUNNING);
@@ -72,7 +63,7 @@ fn random_bytes_never_end_the_shim(e: &Engine) {
 
 fn random_messages_never_end_the_shim(e: &Engine) {
     let (alone, mut shim) = running(e);
-    let mut random = Random(0xbad5eed);
+    let mut random = Rng::with_seed(0xbad5eed);
     // None that ends the container for good reason.
     let methods = [
         "State",
@@ -89,13 +80,13 @@ fn random_messages_never_end_the_shim(e: &Engine) {
     ];
     for n in 0..full(300, 20_000) {
         let method = methods[n % methods.len()];
-        let mut payload = Message(random.bytes(60));
+        let mut payload = Message(bytes(&mut random, 60));
         if n % 3 == 0 {
             // The container's own id, and then anything.
             payload.0.splice(0..0, Message::new().text(1, &alone.id).0);
         }
         if method == "Kill" {
-            payload = Message::new().text(1, &alone.id).text(2, "nosuch").number(3, random.next());
+            payload = Message::new().text(1, &alone.id).text(2, "nosuch").number(3, random.u64(..));
         }
         let service = shim.service.clone();
         let mut client = Client::connect(&alone.socket).expect("the shim listens");
@@ -105,7 +96,7 @@ fn random_messages_never_end_the_shim(e: &Engine) {
     // And a frame that is no request at all.
     for kind in 0..=255 {
         let mut stream = UnixStream::connect(&alone.socket).expect("the shim listens");
-        let _ = write_frame(&mut stream, random.next() as u32, kind, &random.bytes(40));
+        let _ = write_frame(&mut stream, random.u32(..), kind, &bytes(&mut random, 40));
     }
     assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
     alone.end();

@@ -3,10 +3,11 @@
 
 use crate::frames;
 use crate::recording::{self, Kind, Record};
-use crate::rubbish::{Random, whole};
+use crate::rubbish::{bytes, spoiled, whole};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::context::{self, Context};
 use containerd_shim_protos::{Client, TaskClient, api, bootstrap_api, shim::oci};
+use fastrand::Rng;
 use pintle_shim::wire::frame::{Frame, Request};
 use pintle_shim::wire::task::{CreateRequest, SERVICES};
 use pintle_tests::{default_config, json, wait_for};
@@ -94,13 +95,13 @@ impl Shim {
     #[track_caller]
     fn hears(&self, count: usize, seed: u64, may: impl Fn(&Request) -> bool) {
         let recorded = recorded();
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         for round in 0..count / EACH {
             let mut stream = Vec::new();
             for _ in 0..EACH {
-                let [frame, other] = [random.one_of(&recorded), random.one_of(&recorded)];
+                let [frame, other] = [(); 2].map(|()| random.choice(&recorded).expect("some"));
                 let length = stream.len();
-                stream.extend(random.spoiled(frame, other));
+                stream.extend(spoiled(&mut random, frame, other));
                 // One whose length is wrong begins or ends in another.
                 let read = |frame: Frame| Request::decode(frame.body.as_slice()).unwrap_or_default();
                 if !frames(&stream).into_iter().map(read).all(|request| may(&request)) {
@@ -159,7 +160,7 @@ fn hear_events(path: &Path) {
     let heard: Vec<Vec<u8>> =
         records.filter(|record| record.kind == Kind::Heard).map(|record| record.bytes).collect();
     std::thread::spawn(move || {
-        let mut random = Random(0xe4e47);
+        let mut random = Rng::with_seed(0xe4e47);
         for mut shim in listener.incoming().flatten() {
             let mut header = [0; 10];
             while shim.read_exact(&mut header).is_ok() {
@@ -167,11 +168,11 @@ fn hear_events(path: &Path) {
                 let mut body = vec![0; length as usize];
                 shim.read_exact(&mut body).expect("a body");
                 // A response that nobody waits for, its body spoiled; and now and then the connection ends instead.
-                let strange = random.bytes(60);
-                let mut other = random.one_of(&heard).clone();
-                other.splice(4..8, [0xff, 0xff, 0xff, random.next() as u8]);
+                let strange = bytes(&mut random, 60);
+                let mut other = random.choice(&heard).expect("some").clone();
+                other.splice(4..8, [0xff, 0xff, 0xff, random.u8(..)]);
                 let _gone = shim.write_all(&whole(&other, &strange));
-                if random.below(10) == 0 {
+                if random.u8(..10) == 0 {
                     break;
                 }
                 header[8] = 2;

@@ -363,6 +363,7 @@ fn load(to: u8, offset: i16) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fastrand::Rng;
 
     /// Runs a program as the kernel does.
     fn run(program: &[Instruction], kind: Kind, access: u8, major: u32, minor: u32) -> bool {
@@ -498,47 +499,31 @@ mod tests {
         program(&Rules::of(&rules(json), &[]).expect("rules")).expect("a program")
     }
 
-    /// xorshift: the same lists at every run.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % n
-        }
-
-        fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-            from[self.below(from.len() as u64) as usize]
-        }
-
-        fn list(&mut self) -> Vec<LinuxDeviceCgroup> {
-            let kinds = if self.below(3) == 0 { vec!["a", "b", "c"] } else { vec!["b", "c"] };
-            let list: Vec<_> = (0..self.below(9))
-                .map(|n| {
-                    // Most lists begin with a rule for all.
-                    let kind = if n == 0 && self.below(3) > 0 { "a" } else { self.pick(&kinds) };
-                    serde_json::json!({
-                        "allow": self.below(2) == 0,
-                        "type": kind,
-                        "major": self.pick(&[None, Some(-1), Some(0), Some(1), Some(5), Some(136), Some(4095), Some(4294967295i64)]),
-                        "minor": self.pick(&[None, Some(-1), Some(0), Some(2), Some(3), Some(8), Some(1048575), Some(4294967295i64)]),
-                        "access": self.pick(&["r", "w", "m", "rw", "rm", "wm", "rwm", "mrw", "rr"]),
-                    })
+    fn random_list(random: &mut Rng) -> Vec<LinuxDeviceCgroup> {
+        let kinds = if random.u8(..3) == 0 { ["a", "b", "c"].as_slice() } else { &["b", "c"] };
+        let list: Vec<_> = (0..random.usize(..9))
+            .map(|n| {
+                // Most lists begin with a rule for all.
+                let kind = if n == 0 && random.u8(..3) > 0 { "a" } else { random.choice(kinds).expect("some") };
+                serde_json::json!({
+                    "allow": random.bool(),
+                    "type": kind,
+                    "major": random.choice([None, Some(-1), Some(0), Some(1), Some(5), Some(136), Some(4095), Some(4294967295i64)]),
+                    "minor": random.choice([None, Some(-1), Some(0), Some(2), Some(3), Some(8), Some(1048575), Some(4294967295i64)]),
+                    "access": random.choice(["r", "w", "m", "rw", "rm", "wm", "rwm", "mrw", "rr"]),
                 })
-                .collect();
-            serde_json::from_value(serde_json::Value::Array(list)).expect("a list")
-        }
+            })
+            .collect();
+        serde_json::from_value(serde_json::Value::Array(list)).expect("a list")
     }
 
     #[test]
     fn programs_decide_as_the_model_does() {
         let seed = 0x9e37_79b9_7f4a_7c15;
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let (mut accepted, mut refused) = (0, 0);
         for round in 0..10_000 {
-            let list = random.list();
+            let list = random_list(&mut random);
             let mut model = Model { allow: false, exceptions: Vec::new() };
             let expected = list.iter().all(|rule| model.rule(rule).is_some())
                 && DEFAULTS.iter().all(|(_, devices, bits)| {

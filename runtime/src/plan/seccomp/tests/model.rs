@@ -2,8 +2,9 @@
 
 use super::machine::Call;
 use super::{ALLOW, ENOSYS, KILL_PROCESS, KILL_THREAD, LOG, NOTIFY, TRAP, X86_64, number_of};
-use crate::plan::seccomp::Arch;
+use crate::plan::seccomp::{ACTIONS, Arch, OPERATORS};
 use crate::spec::seccomp::{Arg, Profile, Syscalls};
+use fastrand::Rng;
 
 /// An argument, a class of operators, a value: a condition's place in the order.
 type Key = (u64, u8, u64);
@@ -109,52 +110,33 @@ fn keys(mut args: Vec<Arg>, arch: Arch) -> Vec<Key> {
     args.iter().map(key).collect()
 }
 
-/// xorshift64: enough to draw profiles, and the same for the same seed everywhere.
-pub struct Random(pub u64);
+/// Small numbers, both halves and their borders.
+pub fn value(random: &mut Rng) -> u64 {
+    let mut half = || random.choice([0, 1, 2, 3, 0x7fff_ffff, 0xffff_ffff_u64]).expect("some");
+    let [low, high] = [half(), half()];
+    if random.bool() { low } else { high << 32 | low }
+}
 
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// A profile with every action but NOTIFY, every operator and up to 60 rules.
+pub fn profile(random: &mut Rng, names: &[&str]) -> Profile {
+    let actions = || ACTIONS.iter().copied().filter(|action| *action != "SCMP_ACT_NOTIFY");
+    let action = |random: &mut Rng| random.choice(actions().collect::<Vec<_>>()).expect("some").to_owned();
+    let mut profile = Profile { default_action: action(random), ..Profile::default() };
+    let architectures = ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_S390X"];
+    profile.architectures = architectures.map(String::from).into_iter().filter(|_| random.bool()).collect();
+    for _ in 0..random.usize(..60) {
+        let name = |random: &mut Rng| (*random.choice(names).expect("some")).to_owned();
+        profile.syscalls.push(Syscalls {
+            names: (0..random.usize(..8)).map(|_| name(random)).collect(),
+            action: action(random),
+            errno_ret: random.bool().then(|| random.u64(..40)),
+            args: (0..random.choice([0, 0, 1, 1, 2, 3]).expect("some")).map(|_| arg(random)).collect(),
+        });
     }
+    profile
+}
 
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
-
-    /// Small numbers, both halves and their borders.
-    pub fn value(&mut self) -> u64 {
-        let half = |r: &mut Self| [0, 1, 2, 3, 0x7fff_ffff, 0xffff_ffff][r.below(6)];
-        let high = if self.below(2) == 0 { 0 } else { half(self) };
-        high << 32 | half(self)
-    }
-
-    pub fn profile(&mut self, names: &[&str]) -> Profile {
-        let actions: Vec<&str> =
-            super::super::ACTIONS.iter().copied().filter(|a| *a != "SCMP_ACT_NOTIFY").collect();
-        let architectures = ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_S390X"];
-        let mut profile = Profile { default_action: self.pick(&actions).into(), ..Profile::default() };
-        profile.architectures =
-            architectures.map(String::from).into_iter().filter(|_| self.below(2) == 0).collect();
-        for _ in 0..self.below(60) {
-            profile.syscalls.push(Syscalls {
-                names: (0..self.below(8)).map(|_| self.pick(names).into()).collect(),
-                action: self.pick(&actions).into(),
-                errno_ret: (self.below(2) == 0).then(|| self.below(40) as u64),
-                args: (0..[0, 0, 1, 1, 2, 3][self.below(6)]).map(|_| self.arg()).collect(),
-            });
-        }
-        profile
-    }
-
-    fn arg(&mut self) -> Arg {
-        let (value, value_two) = (self.value(), self.value());
-        Arg { index: self.below(6) as u64, value, value_two, op: self.pick(super::super::OPERATORS).into() }
-    }
+fn arg(random: &mut Rng) -> Arg {
+    let op = (*random.choice(OPERATORS).expect("some")).to_owned();
+    Arg { index: random.u64(..6), value: value(random), value_two: value(random), op }
 }

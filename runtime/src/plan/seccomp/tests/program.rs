@@ -2,8 +2,9 @@
 
 use super::super::syscalls::{x32, x86, x86_64};
 use super::machine::{run, verify};
-use super::model::{Random, expect};
+use super::model::{self, expect};
 use super::*;
+use fastrand::Rng;
 
 /// Names that exist on some architectures only, at both ends of the tables, next to each other and far apart. None
 /// of them is behind one of i386's multiplexers: the model doesn't know those.
@@ -55,25 +56,25 @@ fn abi(call: &Call, listed: &dyn Fn(&str) -> bool) -> Option<Arch> {
     }
 }
 
-fn random_call(random: &mut Random) -> Call {
-    let arch = [X86_64, X86_64, X86_64, X86, ARM, AARCH64, 0x8000_0016][random.below(7)];
-    let name = random.pick(NAMES);
-    let abi = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Arm][random.below(4)];
+fn random_call(random: &mut Rng) -> Call {
+    let arch = random.choice([X86_64, X86_64, X86_64, X86, ARM, AARCH64, 0x8000_0016]).expect("some");
+    let name = random.choice(NAMES).expect("some");
+    let abi = random.choice([Arch::X86_64, Arch::X86, Arch::X32, Arch::Arm]).expect("some");
     let known = number_of(abi, name);
-    let number = match random.below(4) {
-        0 => random.below(500) as u32,
-        1 => random.next() as u32,
-        _ => known.unwrap_or(u32::MAX).wrapping_add(random.below(3) as u32).wrapping_sub(1),
+    let number = match random.u8(..4) {
+        0 => random.u32(..500),
+        1 => random.u32(..),
+        _ => known.unwrap_or(u32::MAX).wrapping_add(random.u32(..3)).wrapping_sub(1),
     };
-    Call { arch, number, args: std::array::from_fn(|_| random.value()) }
+    Call { arch, number, args: std::array::from_fn(|_| model::value(random)) }
 }
 
 #[test]
 fn random_profiles_do_what_the_model_says() {
     let mut compiled = 0;
     for seed in 1..=200 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
-        let profile = random.profile(NAMES);
+        let mut random = Rng::with_seed(seed);
+        let profile = model::profile(&mut random, NAMES);
         // Two actions for the same conditions are an error, and a program may be too long.
         let Ok(Some(filter)) = compile(&profile, Arch::X86_64) else { continue };
         compiled += 1;
