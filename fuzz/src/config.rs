@@ -2,7 +2,7 @@
 //! written, what is saved readable for later verbs, and a few things that must be so in every birth. Then an exec, an update.
 
 use crate::seccomp::machine;
-use pintle::host::{Facts, Host};
+use pintle::host::{Facts, Host, IdRanges};
 use pintle::plan::cgroup::changes::Changes;
 use pintle::plan::cgroup::{self, Driver};
 use pintle::plan::rdt::Machine;
@@ -84,8 +84,14 @@ fn callers() -> &'static [(Host, Options)] {
 }
 
 fn decide(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, String> {
-    let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
-    // As if every namespace with a path had been opened.
+    let linux = spec.linux.as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
+    // As if every namespace with a path had been opened, and had the maps that are listed.
+    let all = || serde_json::from_str(r#"[{"containerID":0,"hostID":0,"size":4294967295}]"#).expect("a map");
+    let ids = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_else(all);
+    let joined_maps = linux
+        .map(|linux| IdRanges { uids: ids(&linux.uid_mappings), gids: ids(&linux.gid_mappings) })
+        .unwrap_or_default();
     let inode = |path: &std::path::Path| path.as_os_str().len() as u64 + 100;
     let facts = Facts {
         rootfs: "/bundle/rootfs".into(),
@@ -95,6 +101,7 @@ fn decide(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, String> {
             .map(|namespace| namespace.path().as_deref().filter(|path| path.is_absolute()).map(inode))
             .collect(),
         own_network: 105,
+        joined_maps,
     };
     Plan::new(spec, host, &facts, options).map_err(|error| error.to_string())
 }

@@ -3,7 +3,7 @@
 
 use crate::bail;
 use crate::error::{Context, Result, errno_text};
-use crate::spec::{LinuxNamespace, Spec};
+use crate::spec::{LinuxIdMapping, LinuxNamespace, Spec};
 use pintle_sys::mount::TREE_NAMESPACE;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -122,8 +122,19 @@ pub struct Facts {
     pub rootfs_mount: u64,
     /// Per element of `linux.namespaces`: the inode of the namespace at its path.
     pub namespaces: Vec<Option<u64>>,
+    /// The maps of the user namespace that is joined, with ids outside as this process sees them.
+    pub joined_maps: IdRanges,
     /// The inode of the runtime's own network namespace, if a sysctl or a path makes it matter.
     pub own_network: u64,
+}
+
+/// Which ids a user namespace has, and which they are outside. user_namespaces(7)
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdRanges {
+    /// Users.
+    pub uids: Vec<LinuxIdMapping>,
+    /// Groups.
+    pub gids: Vec<LinuxIdMapping>,
 }
 
 /// The descriptors behind the [`Facts`], for `launch`.

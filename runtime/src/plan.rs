@@ -79,6 +79,8 @@ pub struct Plan {
     pub cgroup: cgroup::Plan,
     /// The user (outside) who may make cgroups below it (config-linux.md, "Cgroup ownership").
     pub cgroup_owner: Option<u32>,
+    /// User and group outside of whoever is 0 inside.
+    pub root: (u32, u32),
     /// What the parent does for init and afterwards.
     pub hooks: hooks::OfRuntime,
     /// What later verbs need to know.
@@ -178,7 +180,8 @@ impl Plan {
         let delegated = parts.spaces.is_new(namespaces::CGROUP) && parts.mounts.writable_cgroup;
         Ok(Self {
             birth,
-            cgroup_owner: delegated.then(|| parts.spaces.outside(parts.process.uid())),
+            cgroup_owner: parts.spaces.outside(parts.process.uid()).filter(|_| delegated),
+            root: parts.spaces.root_outside(),
             cgroup: parts.cgroup,
             hooks: parts.hooks.of_runtime,
             saved,
@@ -219,7 +222,7 @@ impl<'a> Parts<'a> {
         let Some(process) = &spec.process else { bail!("{}", phrase::NO_PROCESS) };
         // For exec only, but what is wrong with it is told now.
         affinity::Decided::of_exec(process.exec_cpu_affinity.as_ref())?;
-        let mut spaces = namespaces::Decided::new(spec, linux, host, facts)?;
+        let mut spaces = namespaces::Decided::new(spec, linux, host, facts, warnings)?;
         let keep_groups = spec.annotations.as_ref().is_some_and(process::keeps_groups);
         spaces.can_set_groups &= !keep_groups;
         if let (true, Some(resources)) = (options.driver != cgroup::Driver::Files, &linux.resources) {

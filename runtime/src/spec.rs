@@ -10,9 +10,9 @@ use crate::bail;
 use crate::error::{Context, Error, Result};
 use keys::AnyCase;
 pub use oci_spec::runtime::{
-    Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIntelRdt,
-    LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
+    Hook, Hooks, LinuxDevice, LinuxDeviceType, LinuxIOPriority, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxIntelRdt, LinuxNamespace, LinuxNamespaceType, LinuxNetDevice, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxResources, LinuxSchedulerPolicy, LinuxTimeOffset,
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ mod edit;
 
 use edit::edit;
 use fastrand::Rng;
-use pintle::host::{Facts, Host};
+use pintle::host::{Facts, Host, IdRanges};
 use pintle::plan::cgroup::Driver;
 use pintle::plan::rdt::Machine;
 use pintle::plan::{Options, Plan};
@@ -32,14 +32,18 @@ fn host() -> Host {
     }
 }
 
-/// As if every namespace with a path had been opened.
+/// As if every namespace with a path had been opened, and had the maps that are listed.
 fn facts(config: &Value) -> Facts {
+    let all = || json!([{"containerID": 0, "hostID": 0, "size": u32::MAX}]);
+    let map = |list: Value| serde_json::from_value(list).ok();
+    let listed = |key: &str| map(config["linux"][key].clone()).or_else(|| map(all())).expect("a map of all");
     let list = config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
     Facts {
         rootfs: "/bundle/rootfs".into(),
         rootfs_mount: 1,
         namespaces: list.iter().map(|n| n["path"].as_str().map(|path| path.len() as u64 + 100)).collect(),
         own_network: 7,
+        joined_maps: IdRanges { uids: listed("uidMappings"), gids: listed("gidMappings") },
     }
 }
 

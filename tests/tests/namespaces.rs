@@ -1,6 +1,8 @@
 //! Each namespace: new, joined, or the runtime's own; alone and beside a user namespace. One row per cell.
 
 use pintle_tests::*;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// The name in config.json, the file in /proc/PID/ns and unshare's flag.
 const KINDS: [(&str, &str, &str); 7] = [
@@ -119,8 +121,7 @@ fn beside_a_joined_user_namespace_its_own_others_can_be_joined() {
 fn mapped_holder() -> Holder {
     let holder = Holder::new(&["--user", "--net", "--ipc", "--uts"]);
     for file in ["uid_map", "gid_map"] {
-        std::fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536")
-            .expect("root may write maps");
+        fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536").expect("root may write maps");
     }
     holder
 }
@@ -138,6 +139,37 @@ fn the_maps_of_a_user_namespace_are_as_listed() {
             |key: &str| report[key].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(words("uid_map"), "0 100000 10 20 200000 5");
         assert_eq!(words("gid_map"), "0 100000 10 20 200000 5");
+    });
+}
+
+#[test]
+fn the_cgroup_goes_to_the_user_whom_a_joined_user_namespace_says() {
+    rows([("maps not listed", false), ("maps listed", true)], |listed| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let holder = mapped_holder();
+        b.join_namespace("user", &holder.path("user")).map_ids().args(&["/probe", "wait"]);
+        if !listed {
+            b.remove("/linux/uidMappings").remove("/linux/gidMappings");
+        }
+        let mounts = b.config["mounts"].as_array_mut().unwrap();
+        let cgroup = mounts.iter_mut().find(|mount| mount["type"] == "cgroup").unwrap();
+        cgroup["options"] = json!(["nosuid", "noexec", "nodev"]);
+        let c = t.start(&b);
+        let owner = |file: &str| fs::metadata(cgroup_of(c.pid()).join(file)).unwrap().uid();
+        assert_eq!([".", "cgroup.procs", "cgroup.subtree_control"].map(owner), [100_000; 3]);
+    });
+}
+
+#[test]
+fn maps_that_a_joined_user_namespace_does_not_have_are_refused() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let holder = mapped_holder();
+        b.join_namespace("user", &holder.path("user")).map_ids();
+        b.set("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1000, "size": 10}]));
+        t.try_create(&b).fails(1, "both namespace path and non-matching mapping specified");
     });
 }
 
@@ -255,7 +287,7 @@ impl Mix {
         let holder = Holder::new(&[fork, self.holder].concat());
         if self.holder.contains(&"--user") {
             for file in ["uid_map", "gid_map"] {
-                std::fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536").unwrap();
+                fs::write(format!("/proc/{}/{file}", holder.pid()), "0 100000 65536").unwrap();
             }
         }
         holder

@@ -1,8 +1,16 @@
-//! The id maps of a user namespace, written from outside. user_namespaces(7)
+//! The id maps of a user namespace, written and read from outside. user_namespaces(7)
 
-use super::{procfs, spawn};
-use crate::error::Context;
-use crate::plan::namespaces::IdMaps;
+use super::{procfs, sentence, spawn};
+use crate::bail;
+use crate::error::{Context, Error, Result};
+use crate::host::{IdRanges, Opened};
+use crate::plan::Birth;
+use crate::plan::namespaces::{self, IdMaps};
+use crate::plan::steps::{Slot, Steps};
+use crate::spec::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Spec};
+use pintle_init::channel::{LONGEST, Message, receive};
+use pintle_init::order::{Field, Step};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
@@ -14,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// Maps that this process may not write, of which the kernel says no more than EPERM or EINVAL; what newuidmap(1) and
 /// newgidmap(1) say.
-pub fn write(pid: i32, maps: &IdMaps) -> crate::error::Result<()> {
+pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     if maps.deny_set_groups {
         put(pid, "setgroups", "deny")?;
     }
@@ -28,15 +36,15 @@ pub fn write(pid: i32, maps: &IdMaps) -> crate::error::Result<()> {
     }
 }
 
-fn put(pid: i32, file: &str, text: &str) -> crate::error::Result<()> {
+fn put(pid: i32, file: &str, text: &str) -> Result<()> {
     patiently(|| procfs::write(pid, file, text))
         .with_context(|| format!("write {text:?} to /proc/{pid}/{file}"))
 }
 
 /// By the program that may: it looks up which ids the user was given in /etc/subuid and /etc/subgid.
-fn by_tool(tool: &str, pid: i32, file: &str, map: &str) -> crate::error::Result<()> {
+fn by_tool(tool: &str, pid: i32, file: &str, map: &str) -> Result<()> {
     // It refuses a process whose files are not its caller's yet.
-    let opened = patiently(|| procfs::open(pid, file));
+    let opened = patiently(|| procfs::open(pid, file, OFlags::WRONLY));
     drop(opened.with_context(|| format!("open /proc/{pid}/{file}"))?);
     let arguments: Vec<String> =
         std::iter::once(pid.to_string()).chain(map.split_whitespace().map(str::to_owned)).collect();
@@ -49,7 +57,7 @@ fn by_tool(tool: &str, pid: i32, file: &str, map: &str) -> crate::error::Result<
 
 /// The kernel wakes the parent of a vfork in the middle of the execve. Until its end some kernels have the process's
 /// files belong to root, and an ordinary user may not open them.
-fn patiently<T>(attempt: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+fn patiently<T>(attempt: impl Fn() -> std::result::Result<T, Errno>) -> std::result::Result<T, Errno> {
     let deadline = Instant::now() + LIMIT;
     loop {
         match attempt() {
@@ -57,4 +65,53 @@ fn patiently<T>(attempt: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
             done => return done,
         }
     }
+}
+
+/// The maps of the user namespace that config.json wants joined, if there is one: as a process of ours in it has them, for
+/// only its members' maps can be read, and a path says nothing about who is one.
+///
+/// # Errors
+/// A namespace that this process may not enter.
+pub fn of_joined(spec: &Spec, opened: &Opened) -> Result<IdRanges> {
+    let listed = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
+    let joined = listed.iter().zip(&opened.namespaces).position(|(namespace, descriptor)| {
+        namespace.typ() == LinuxNamespaceType::User && descriptor.is_some()
+    });
+    let Some(place) = joined else { return Ok(IdRanges::default()) };
+    let mut steps = Steps::new();
+    steps.push(&Step::Undumpable {});
+    let descriptor = steps.slot(Slot::Namespace(place));
+    steps.push(&Step::Join { kinds: namespaces::USER, descriptor, deferrable: false });
+    steps.push(&Step::AskMaps {});
+    let birth = Birth { steps, first_private: 3, ..Birth::default() };
+    let descriptors = spawn::Descriptors { opened: Some(opened), ..spawn::Descriptors::default() };
+    let member = spawn::init(&birth, &descriptors, None)?;
+    let ranges = read(&birth, &member);
+    spawn::end(&member);
+    ranges.with_context(|| format!("failed to cache mappings for userns: linux.namespaces[{place}]"))
+}
+
+fn read(birth: &Birth, member: &spawn::Child) -> Result<IdRanges> {
+    let mut buffer = [0; LONGEST];
+    let (length, _) = receive(&member.channel, &mut buffer).context("read from helper")?;
+    match Message::take(&mut &buffer[..length]) {
+        Ok(Message::Maps) => {}
+        Ok(Message::Failed { step, errno, operation, text }) => {
+            return Err(sentence::failure(&birth.steps, usize::from(step), errno, operation, text));
+        }
+        _ => bail!("the helper said nothing"),
+    }
+    let maps = |file: &str| {
+        let text =
+            procfs::read(member.pid, file).with_context(|| format!("read /proc/{}/{file}", member.pid))?;
+        text.lines().map(range).collect::<Option<_>>().ok_or_else(|| Error::new(format!("{file}: {text:?}")))
+    };
+    Ok(IdRanges { uids: maps("uid_map")?, gids: maps("gid_map")? })
+}
+
+/// A line `INSIDE OUTSIDE COUNT`.
+fn range(line: &str) -> Option<LinuxIdMapping> {
+    let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u32>().ok());
+    let (inside, outside, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(size).build().ok()
 }

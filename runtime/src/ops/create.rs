@@ -7,6 +7,7 @@ use crate::cgroup::{self, Cgroup, Layout};
 use crate::error::{Context as _, Error, Kind, Result, phrase};
 use crate::host::{self, Host, Opened};
 use crate::launch::agent;
+use crate::launch::ids;
 use crate::launch::mount_maps;
 use crate::launch::serve::{Caller, Delivery, Endings, Parent};
 use crate::launch::spawn::{self, Child, Descriptors};
@@ -218,7 +219,8 @@ pub(super) fn decide_with(
     log::phase("config");
     let layout = Layout::find()?;
     let host = host(context, &spec)?;
-    let (facts, opened) = host::survey(&spec, &options.bundle)?;
+    let (mut facts, opened) = host::survey(&spec, &options.bundle)?;
+    facts.joined_maps = ids::of_joined(&spec, &opened)?;
     log::phase("host");
     let mut told = plan_options(context, options, purpose, &layout);
     if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
@@ -423,8 +425,7 @@ impl Birth {
         if self.purpose != Purpose::Create {
             return Ok(None);
         }
-        let owner = self.plan.birth.id_maps.as_ref().map_or((0, 0), |maps| maps.root);
-        self.container.make_fifo(owner).map(Some)
+        self.container.make_fifo(self.plan.root).map(Some)
     }
 
     /// The container stands: only now does it count.

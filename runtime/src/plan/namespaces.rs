@@ -4,7 +4,7 @@
 use super::steps::{Slot, Steps};
 use crate::bail;
 use crate::error::Result;
-use crate::host::{Facts, Host};
+use crate::host::{Facts, Host, IdRanges};
 use crate::spec::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use pintle_init::order::Step;
 use std::fmt::Write;
@@ -53,8 +53,6 @@ pub struct IdMaps {
     pub uids_by_tool: bool,
     /// newgidmap(1) writes the groups.
     pub gids_by_tool: bool,
-    /// User and group outside of whoever is 0 inside.
-    pub root: (u32, u32),
 }
 
 /// Who writes maps.
@@ -92,16 +90,12 @@ impl IdMaps {
                 text
             })
         };
-        let outside = |maps: &[LinuxIdMapping]| {
-            maps.iter().find(|map| map.container_id() == 0).map_or(0, |map| map.host_id())
-        };
         Self {
             uids: text(uids),
             gids: text(gids),
             deny_set_groups: own_group && writer != Writer::Root,
             uids_by_tool: !own_user,
             gids_by_tool: !own_group,
-            root: (outside(uids), outside(gids)),
         }
     }
 }
@@ -122,8 +116,8 @@ pub struct Decided {
     pub mounts_of_rootfs: bool,
     /// The kernel enters a new time namespace by execve.
     time_by_exec: bool,
-    mapped_uids: Option<Vec<LinuxIdMapping>>,
-    mapped_gids: Option<Vec<LinuxIdMapping>>,
+    /// The ids of a user namespace, new or joined.
+    ids: Option<IdRanges>,
 }
 
 /// What is left to clone3 after the steps of [`Decided::enter`].
@@ -135,7 +129,13 @@ pub struct Late {
 
 impl Decided {
     /// Decides, and refuses what can't be.
-    pub fn new(spec: &Spec, linux: &Linux, host: &Host, facts: &Facts) -> Result<Self> {
+    pub fn new(
+        spec: &Spec,
+        linux: &Linux,
+        host: &Host,
+        facts: &Facts,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let (mut new, mut joined) = (0, Vec::new());
         for (n, namespace) in linux.namespaces.iter().flatten().enumerate() {
             let kind = flag(namespace.typ());
@@ -158,38 +158,54 @@ impl Decided {
             can_set_groups: true,
             mounts_of_rootfs: false,
             time_by_exec: host.time_namespace_by_exec(),
-            mapped_uids: None,
-            mapped_gids: None,
+            ids: None,
         };
-        decided.map_ids(linux, host)?;
+        decided.ids = decided.map_ids(linux, host, facts, warnings)?;
         decided.check(spec, linux)?;
         Ok(decided)
     }
 
-    fn map_ids(&mut self, linux: &Linux, host: &Host) -> Result<()> {
-        let uids = linux.uid_mappings.as_deref().unwrap_or_default();
-        let gids = linux.gid_mappings.as_deref().unwrap_or_default();
+    fn map_ids(
+        &mut self,
+        linux: &Linux,
+        host: &Host,
+        facts: &Facts,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<IdRanges>> {
         if !self.has(USER) {
-            return Ok(());
+            return Ok(None);
         }
-        // Of one that is joined, too: ids outside are computed from them.
-        check_maps(uids, "linux.uidMappings")?;
-        check_maps(gids, "linux.gidMappings")?;
-        if self.is_new(USER) {
-            if uids.is_empty() {
-                bail!("user namespaces enabled, but no uid mappings found");
+        let uids = linux.uid_mappings.clone().unwrap_or_default();
+        let gids = linux.gid_mappings.clone().unwrap_or_default();
+        if !self.is_new(USER) {
+            let real = &facts.joined_maps;
+            if !(uids.is_empty() && gids.is_empty()) {
+                if !(same(&uids, &real.uids) && same(&gids, &real.gids)) {
+                    bail!(
+                        "user namespaces enabled, but both namespace path and non-matching mapping specified -- you \
+                         may only provide one"
+                    );
+                }
+                warnings.push(
+                    "config.json has both a userns path to join and a matching userns mapping specified -- you may \
+                     only provide one"
+                        .into(),
+                );
             }
-            if gids.is_empty() {
-                bail!("user namespaces enabled, but no gid mappings found");
-            }
-            let maps = IdMaps::new(uids, gids, Writer::new(host));
-            self.can_set_groups = !maps.deny_set_groups && host.set_groups;
-            self.id_maps = Some(maps);
+            return Ok(Some(real.clone()));
         }
-        if !uids.is_empty() && !gids.is_empty() {
-            (self.mapped_uids, self.mapped_gids) = (Some(uids.to_vec()), Some(gids.to_vec()));
+        check_maps(&uids, "linux.uidMappings")?;
+        check_maps(&gids, "linux.gidMappings")?;
+        if uids.is_empty() {
+            bail!("user namespaces enabled, but no uid mappings found");
         }
-        Ok(())
+        if gids.is_empty() {
+            bail!("user namespaces enabled, but no gid mappings found");
+        }
+        let maps = IdMaps::new(&uids, &gids, Writer::new(host));
+        self.can_set_groups = !maps.deny_set_groups && host.set_groups;
+        self.id_maps = Some(maps);
+        Ok(Some(IdRanges { uids, gids }))
     }
 
     fn check(&self, spec: &Spec, linux: &Linux) -> Result<()> {
@@ -232,21 +248,26 @@ impl Decided {
         self.joined.iter().fold(self.new, |kinds, (kind, _)| kinds | kind)
     }
 
-    /// Whether an id inside has one outside; always, where there is no user namespace or its maps are not known here.
+    /// Whether a user inside is one outside; always, where there is no user namespace.
     pub fn maps_uid(&self, uid: u32) -> bool {
-        self.mapped_uids.as_deref().is_none_or(|maps| covers(maps, uid))
-    }
-
-    /// The user outside that `uid` inside is.
-    pub fn outside(&self, uid: u32) -> u32 {
-        let maps = self.mapped_uids.as_deref().unwrap_or_default();
-        let offset = |map: &LinuxIdMapping| uid.checked_sub(map.container_id()).filter(|n| *n < map.size());
-        maps.iter().find_map(|map| Some(map.host_id() + offset(map)?)).unwrap_or(uid)
+        self.outside(uid).is_some()
     }
 
     /// The same for a group.
     pub fn maps_gid(&self, gid: u32) -> bool {
-        self.mapped_gids.as_deref().is_none_or(|maps| covers(maps, gid))
+        self.ids.as_ref().is_none_or(|ids| outside(&ids.gids, gid).is_some())
+    }
+
+    /// The user outside that `uid` inside is.
+    pub fn outside(&self, uid: u32) -> Option<u32> {
+        self.ids.as_ref().map_or(Some(uid), |ids| outside(&ids.uids, uid))
+    }
+
+    /// User and group outside of whoever is 0 inside; of nobody, the machine's root.
+    pub fn root_outside(&self) -> (u32, u32) {
+        let ids = self.ids.as_ref();
+        let root = |maps: fn(&IdRanges) -> &[LinuxIdMapping]| ids.and_then(|ids| outside(maps(ids), 0));
+        (root(|ids| &ids.uids).unwrap_or(0), root(|ids| &ids.gids).unwrap_or(0))
     }
 
     /// The user namespace must come first (it is joined), or after what is joined (it is new): then init makes the rest.
@@ -349,8 +370,20 @@ impl Decided {
     }
 }
 
-fn covers(maps: &[LinuxIdMapping], id: u32) -> bool {
-    maps.iter().any(|map| id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size()))
+/// The id outside that an id inside is.
+fn outside(maps: &[LinuxIdMapping], id: u32) -> Option<u32> {
+    let place = |map: &LinuxIdMapping| id.checked_sub(map.container_id()).filter(|n| *n < map.size());
+    maps.iter().find_map(|map| map.host_id().checked_add(place(map)?))
+}
+
+/// In whatever order.
+fn same(one: &[LinuxIdMapping], other: &[LinuxIdMapping]) -> bool {
+    let sorted = |maps: &[LinuxIdMapping]| {
+        let mut maps = maps.to_vec();
+        maps.sort_by_key(|map| (map.container_id(), map.host_id(), map.size()));
+        maps
+    };
+    sorted(one) == sorted(other)
 }
 
 /// What the kernel would refuse without saying which: more than 340 lines, empty or overlapping ranges.
@@ -371,22 +404,38 @@ fn check_maps(maps: &[LinuxIdMapping], place: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn decided(path: &str, first: u32, facts: Facts) -> Result<Decided> {
+        let host = Host { euid: 0, ..Host::probe(false)? };
+        let map = format!(r#"[{{"containerID":0,"hostID":{first},"size":10}}]"#);
+        let namespaces = format!(r#"[{{"type":"user"{path}}}]"#);
+        let text = format!(r#"{{"namespaces":{namespaces},"uidMappings":{map},"gidMappings":{map}}}"#);
+        let linux: Linux = serde_json::from_str(&text).unwrap();
+        Decided::new(&Spec::default(), &linux, &host, &facts, &mut Vec::new())
+    }
+
     /// A fuzzer's find: the cgroup of such a container was to be given to a user whose number wrapped around.
     #[test]
-    fn maps_beyond_the_last_id_are_refused_of_a_joined_namespace_too() {
-        let mut host = Host::probe(false).unwrap();
-        host.euid = 0;
-        let facts = Facts { namespaces: vec![Some(1)], ..Facts::default() };
-        let decided = |first: u32| {
-            let map = format!(r#"[{{"containerID":0,"hostID":{first},"size":10}}]"#);
-            let namespaces = r#"[{"type":"user","path":"/ns/user"}]"#;
-            let text = format!(r#"{{"namespaces":{namespaces},"uidMappings":{map},"gidMappings":{map}}}"#);
-            let linux: Linux = serde_json::from_str(&text).unwrap();
-            Decided::new(&Spec::default(), &linux, &host, &facts).map(|decided| decided.outside(9))
-        };
-        assert_eq!(decided(1000).unwrap(), 1009);
-        assert_eq!(decided(u32::MAX - 10).unwrap(), u32::MAX - 1);
-        let error = decided(u32::MAX).unwrap_err().to_string();
+    fn maps_beyond_the_last_id_are_refused() {
+        let outside = |first: u32| decided("", first, Facts { namespaces: vec![None], ..Facts::default() });
+        assert_eq!(outside(1000).unwrap().outside(9), Some(1009));
+        assert_eq!(outside(u32::MAX - 10).unwrap().outside(9), Some(u32::MAX - 1));
+        let error = outside(u32::MAX).unwrap_err().to_string();
         assert_eq!(error, "linux.uidMappings[0]: size 10 does not fit");
+    }
+
+    #[test]
+    fn of_a_joined_namespace_only_its_own_maps_are_believed() {
+        let map = |first: u32| serde_json::from_str(&format!(r#"[{{"hostID":{first},"size":10}}]"#)).unwrap();
+        let decided = |first: u32, real: u32| {
+            let joined_maps = IdRanges { uids: map(real), gids: map(real) };
+            let facts = Facts { namespaces: vec![Some(1)], joined_maps, ..Facts::default() };
+            decided(r#","path":"/ns/user""#, first, facts)
+        };
+        let right = decided(1000, 1000).unwrap();
+        assert_eq!((right.outside(9), right.outside(10), right.maps_gid(10)), (Some(1009), None, false));
+        // What the kernel shows of ids that this process has no names for.
+        assert_eq!(decided(u32::MAX, u32::MAX).unwrap().outside(1), None);
+        let error = decided(1000, 2000).unwrap_err().to_string();
+        assert!(error.contains("non-matching mapping specified"), "{error}");
     }
 }
