@@ -35,15 +35,17 @@ const WHOLE: [(&str, bool); 15] = [
     ("nolazytime", false),
     ("mand", true),
     ("nomand", false),
-    ("iversion", true),
+    ("iversion", false),
     ("noiversion", false),
     ("silent", false),
     ("loud", false),
-    ("acl", true),
+    ("acl", false),
     ("noacl", false),
     ("defaults", false),
     ("remount", false),
 ];
+/// Words that are taken back by another.
+const CONTRARY: [(&str, &str); 3] = [("sync", "async"), ("lazytime", "nolazytime"), ("mand", "nomand")];
 
 /// One mount.
 pub fn check(data: &[u8]) {
@@ -214,12 +216,19 @@ fn own(option: &str) -> bool {
 /// What the file system is told: `ro`, the words of the file system as a whole, then its own options, in their order.
 fn words(mut given: Vec<String>, readonly: bool, options: &[String]) {
     let mut expect: Vec<String> = readonly.then(|| "ro".to_owned()).into_iter().collect();
-    expect.extend(options.iter().filter(|option| WHOLE.contains(&(option, true))).cloned());
+    let said = |(n, option): &(usize, &String)| {
+        let contrary = CONTRARY.iter().find(|(word, _)| word == option).map_or("", |(_, contrary)| contrary);
+        let after = options.iter().skip(n + 1).any(|later| later == contrary);
+        let mut before = options.iter().take(*n).rev().take_while(|earlier| *earlier != contrary);
+        WHOLE.contains(&(option, true)) && !after && !before.any(|earlier| earlier == *option)
+    };
+    expect.extend(options.iter().enumerate().filter(said).map(|(_, option)| option.clone()));
     let head: Vec<String> = given.drain(..expect.len().min(given.len())).collect();
     assert_eq!(head, expect);
     let data: Vec<&String> = options.iter().filter(|option| !own(option)).collect();
     // Quotes and backslashes have rules of their own; what has neither is split at its commas.
-    if data.iter().any(|option| option.contains(['"', '\\'])) {
+    // So have values that fsconfig(2) does not take as a whole.
+    if data.iter().any(|option| option.contains(['"', '\\']) || option.len() > 255) {
         return;
     }
     let parts = data.iter().flat_map(|option| option.split(',')).filter(|part| !part.is_empty());

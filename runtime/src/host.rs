@@ -116,6 +116,8 @@ pub fn in_user_namespace() -> Result<bool> {
 /// What fstat and ioctl said about the paths that config.json names: data for `plan`.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The bundle, resolved.
+    pub bundle: PathBuf,
     /// The rootfs, resolved.
     pub rootfs: PathBuf,
     /// The mount that holds it.
@@ -150,7 +152,9 @@ pub struct Opened {
 /// A path that is not there, or is no namespace of its kind; the place in config.json comes first.
 pub fn survey(spec: &Spec, bundle: &Path) -> Result<(Facts, Opened)> {
     let rootfs = rootfs(spec, bundle)?;
-    let mut facts = Facts { rootfs_mount: mount_of(&rootfs)?, rootfs, ..Facts::default() };
+    let resolved = std::fs::canonicalize(bundle).with_context(|| bundle.display().to_string())?;
+    let rootfs_mount = mount_of(&rootfs)?;
+    let mut facts = Facts { bundle: resolved, rootfs_mount, rootfs, ..Facts::default() };
     let mut opened = Opened::default();
     let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
     for (n, namespace) in namespaces.iter().enumerate() {

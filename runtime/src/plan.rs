@@ -27,7 +27,7 @@ use crate::host::{Facts, Host};
 use crate::spec::{Hook, Linux, Process, Spec};
 use pintle_init::order::{CHANNEL, Step};
 use std::path::PathBuf;
-use steps::{Slot, Steps};
+use steps::{Slot, Steps, Texts};
 
 /// What the command line says about a birth.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +213,8 @@ struct Parts<'a> {
     cgroup: cgroup::Plan,
     mounts: mounts::Decided,
     net_devices: net_devices::Moves,
-    mount_label: Option<lsm::MountLabel>,
+    /// For what covers masked directories.
+    mask_options: Texts,
 }
 
 impl<'a> Parts<'a> {
@@ -269,7 +270,7 @@ impl<'a> Parts<'a> {
             hooks,
             net_devices,
             mounts,
-            mount_label,
+            mask_options: rootfs::mask_options(mount_label.as_ref())?,
             cgroup,
             process,
             spaces,
@@ -324,7 +325,7 @@ impl<'a> Parts<'a> {
             steps.push(&Step::NetDevices {});
         }
         rootfs::enter(steps, linux, &self.spaces, facts, &self.mounts)?;
-        self.mounts.mount(steps, mount_maps, self.spaces.mounts_of_rootfs);
+        self.mounts.mount(steps, mount_maps, self.spaces.mounts_of_rootfs, &self.mask_options);
         if self.mounts.makes_dev {
             devices::make(steps, linux, host, &self.spaces)?;
         }
@@ -346,7 +347,7 @@ impl<'a> Parts<'a> {
         sysctl::write(steps, linux, &self.spaces, facts)?;
         self.process.console(steps, self.mounts.makes_dev, options.terminal_size);
         self.mounts.seal(steps);
-        rootfs::hide(steps, spec, linux, &self.spaces, &self.mounts, self.mount_label.as_ref())?;
+        rootfs::hide(steps, spec, linux, &self.spaces, &self.mounts, &self.mask_options)?;
         rootfs::become_root(steps, linux, &self.spaces, facts, options)?;
         if self.mounts.makes_dev {
             steps.push(&Step::ReopenNull {});

@@ -374,6 +374,68 @@ fn an_id_mapped_mount_shows_other_owners() {
     });
 }
 
+/// `run` of the probe, by a root that lacks a capability.
+#[track_caller]
+fn report_without(t: &Sandbox, bundle: &Bundle, capability: &str) -> Value {
+    bundle.write();
+    let mut command = t.command();
+    command.args(["run", "--bundle", &bundle.dir.to_string_lossy(), &t.id()]);
+    let mut shell = std::process::Command::new("setpriv");
+    shell.arg(format!("--bounding-set=-{capability}")).arg(command.get_program()).args(command.get_args());
+    t.finish(shell).ok().json()
+}
+
+#[test]
+fn who_may_make_no_devices_binds_the_hosts() {
+    behaviour(|| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let words = ["write", "/dev/null", "x", ",", "stat", "/dev/zero"];
+        let report = report_without(&t, b.args(&[&["/probe", "try"][..], &words].concat()), "mknod");
+        assert_eq!((&report[0]["errno"], &report[1]["errno"]), (&json!(""), &json!("")));
+    });
+}
+
+#[test]
+fn every_option_that_features_names_is_taken() {
+    let features: Value = serde_json::from_str(&Sandbox::new().call(["features"]).ok().stdout).unwrap();
+    // What makes it another kind of mount, or changes one that is there.
+    let others = ["bind", "rbind", "idmap", "ridmap", "remount"];
+    let named = features["mountOptions"].as_array().unwrap().iter().filter_map(Value::as_str);
+    rows(named.filter(|name| !others.contains(name)).map(|name| (name, name)), |name| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        b.mount("/data", "tmpfs", "tmpfs", &[name]);
+        assert!(mounted(&t.report(&b), "/data").is_some());
+    });
+}
+
+#[test]
+fn an_overlay_of_the_hosts_directories_is_one_however_long_their_names() {
+    let cases = [("short", 1, 2), ("one value's worth and more", 100, 3), ("many", 200, 12)];
+    rows(cases.map(|(name, length, count)| (name, (length, count))), |(length, count)| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        let layers: Vec<String> = (0..count)
+            .map(|n| {
+                let layer = b.beside(&format!("{n}{}", "x".repeat(length)));
+                fs::create_dir(&layer).unwrap();
+                fs::write(layer.join(format!("file{n}")), format!("{n}")).unwrap();
+                layer.to_string_lossy().into_owned()
+            })
+            .collect();
+        let option = format!("lowerdir={}", layers.join(":"));
+        b.mount("/data", "overlay", "overlay", &[&option]);
+        let last = format!("/data/file{}", count - 1);
+        let words = ["/probe", "try", "read", "/data/file0", ",", "read", &last];
+        let report = t.report(b.args(&words));
+        assert_eq!(
+            (&report[0]["found"], &report[1]["found"]),
+            (&json!("0"), &json!(format!("{}", count - 1)))
+        );
+    });
+}
+
 #[test]
 fn an_id_mapped_mount_stands_beside_a_user_namespace() {
     let own = json!([{"containerID": 0, "hostID": 100_000, "size": 100}]);

@@ -3,7 +3,7 @@
 use crate::Init;
 use crate::failure::{Failure, Result};
 use crate::mounts::{change_attributes, clone_tree};
-use crate::order::{Protected, Step, Strings};
+use crate::order::{Protected, Step};
 use crate::path::{self, Kind};
 use core::ffi::CStr;
 use rustix::fd::{AsFd, OwnedFd};
@@ -17,7 +17,9 @@ impl<'a> Init<'a> {
     /// A cgroup2 mount; where a user namespace without a cgroup namespace may not make one, a bind of the container's
     /// own directory; where even that can't be seen, an empty directory over whatever is there (CVE-2023-25809).
     pub(crate) fn cgroup_mount(&mut self, step: &Step<'a>) -> Result {
-        let Step::CgroupMount { attributes, bind: only_bind, fallback, mask_missing, place } = *step else {
+        let Step::CgroupMount { attributes, bind: only_bind, fallback, mask_missing, mask_options, place } =
+            *step
+        else {
             return Err(Failure::new("cgroup mount", Errno::INVAL));
         };
         let target = path::open_or_make(self.root_fd()?, place.target, Kind::Directory)?;
@@ -32,7 +34,7 @@ impl<'a> Init<'a> {
         };
         match mount {
             Err(Failure { errno: Errno::NOENT, .. }) if mask_missing => {
-                self.mask(&Protected { mount_point: c"", magic: 0, path: place.target }, Strings(&[]))
+                self.mask(&Protected { mount_point: c"", magic: 0, path: place.target }, mask_options)
             }
             other => self.put(other?.as_fd(), target.as_fd(), &place),
         }

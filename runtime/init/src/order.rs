@@ -297,7 +297,7 @@ steps! {
         place: Place<'a>,
     }
     /// The container's cgroups: a new cgroup2 mount or, where that is not allowed, a bind of `fallback`.
-    16 CgroupMount { attributes: u64, /** Without a cgroup namespace a new mount would change the options of the machine's own: always bind. */ bind: bool, fallback: &'a CStr, /** Where `fallback` can't be seen either, hide what is there. */ mask_missing: bool, place: Place<'a>, }
+    16 CgroupMount { attributes: u64, /** Without a cgroup namespace a new mount would change the options of the machine's own: always bind. */ bind: bool, fallback: &'a CStr, /** Where `fallback` can't be seen either, hide what is there. */ mask_missing: bool, /** What hides it is mounted with these. */ mask_options: Strings<'a>, place: Place<'a>, }
     /// Makes the mount for `target` read-only, when all that had to be made in it is there.
     17 Seal { target: &'a CStr, }
     /// A device node (or fifo): `directory` and `name` inside the rootfs.

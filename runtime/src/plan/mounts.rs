@@ -13,6 +13,7 @@ use crate::spec::{Linux, Mount};
 use pintle_init::order::{self, Numbers, Place, Step};
 use pintle_sys::mount as attribute;
 use std::ffi::{CStr, CString};
+use std::path::Path;
 
 mod options;
 
@@ -32,6 +33,27 @@ const IN_PROC: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
+/// File systems whose making needs no path of the host's: no device, no directory.
+const ALL_THEIR_OWN: [&CStr; 17] = [
+    c"binfmt_misc",
+    c"bpf",
+    c"cgroup2",
+    c"configfs",
+    c"debugfs",
+    c"devpts",
+    c"devtmpfs",
+    c"efivarfs",
+    c"fusectl",
+    c"hugetlbfs",
+    c"mqueue",
+    c"proc",
+    c"pstore",
+    c"securityfs",
+    c"sysfs",
+    c"tmpfs",
+    c"tracefs",
+];
+
 /// `/` and the path without `.`, `..`, double or trailing slashes; nothing climbs above the top.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -46,9 +68,9 @@ pub fn clean(path: &str) -> String {
 }
 
 /// A destination that is written as a path of the host's, through the rootfs, means what is below it, as with runc.
-fn below(path: &str, rootfs: &std::path::Path) -> String {
-    match std::path::Path::new(path).strip_prefix(rootfs) {
-        Ok(rest) if rootfs != std::path::Path::new("/") => format!("/{}", rest.to_string_lossy()),
+fn below(path: &str, rootfs: &Path) -> String {
+    match Path::new(path).strip_prefix(rootfs) {
+        Ok(rest) if rootfs != Path::new("/") => format!("/{}", rest.to_string_lossy()),
         _ => path.to_owned(),
     }
 }
@@ -143,8 +165,8 @@ impl Target {
 
 /// What a mount's meaning depends on.
 struct Around<'a> {
-    bundle: &'a std::path::Path,
-    rootfs: &'a std::path::Path,
+    bundle: &'a Path,
+    rootfs: &'a Path,
     linux: &'a Linux,
     /// What a cgroup mount shows when it has to be a bind.
     cgroup: &'a str,
@@ -154,6 +176,7 @@ struct Around<'a> {
     joined_user_namespace: Option<usize>,
     /// An ordinary user, who can't map the ids of a mount.
     unprivileged: bool,
+    kernel: (u32, u32),
 }
 
 /// All mounts, decided.
@@ -202,6 +225,7 @@ impl Decided {
             has_cgroup_namespace: spaces.has(namespaces::CGROUP),
             joined_user_namespace: spaces.joined(namespaces::USER),
             unprivileged: given.host.euid != 0,
+            kernel: given.host.kernel,
         };
         for (n, mount) in spec.mounts.iter().flatten().enumerate() {
             let place = format!("mounts[{n}]");
@@ -264,7 +288,7 @@ impl Decided {
         // Only one that hides nothing and can be written serves as init's own handle.
         let plain = read.set & attribute::RDONLY == 0 && read.superblock.is_empty() && read.data.is_empty();
         self.has_procfs |= is_proc && plain;
-        self.add_filesystem(&path, (kind, source), read, in_proc, around.label)
+        self.add_filesystem(&path, (kind, source), read, in_proc, around)
     }
 
     fn add_bind(
@@ -291,8 +315,9 @@ impl Decided {
         (kind, source): (&str, &str),
         mut read: Read,
         in_proc: bool,
-        label: Option<&MountLabel>,
+        around: &Around<'_>,
     ) -> Result<()> {
+        let label = around.label;
         if kind.is_empty() {
             bail!("type: a mount that is no bind needs one");
         }
@@ -305,21 +330,19 @@ impl Decided {
             read.set &= !attribute::RDONLY;
             self.seals.push(c_string(path, "destination")?);
         }
-        let mut options = Texts::default();
-        let mut push = |text: &str| options.push(text, || "options".to_owned());
+        let mut said = Texts::default();
+        let mut push = |text: &str| said.push(text, || "options".to_owned());
         let readonly = (read.set & attribute::RDONLY != 0).then_some("ro");
         for word in readonly.into_iter().chain(read.superblock.iter().copied()) {
             push(word)?;
         }
         for option in &read.data {
-            match option.split_once('=') {
-                Some((key, value)) => {
-                    push(key)?;
-                    push(&format!("={value}"))?;
-                }
-                None => push(option)?,
+            for (key, value) in options::settings(kind, option, around.kernel).context("options")? {
+                push(&key)?;
+                value.map_or(Ok(()), |value| push(&format!("={value}")))?;
             }
         }
+        options::check_length("source", source)?;
         let way = label.map_or(Way::None, |_| Way::of(kind));
         let own = |name: &str| read.data.iter().any(|option| option.split('=').next() == Some(name));
         if let (Some(MountLabel { option, label }), Way::Option) = (label, way)
@@ -333,7 +356,7 @@ impl Decided {
             label: c_string(attribute, "linux.mountLabel")?,
             kind: c_string(kind, "type")?,
             source: c_string(source, "source")?,
-            options,
+            options: said,
             inherit_mode: kind == "tmpfs" && !read.data.iter().any(|option| option.starts_with("mode=")),
             copy_up: kind == "tmpfs" && read.copy_up,
             ordinary: kind == "proc" || kind == "sysfs",
@@ -344,14 +367,17 @@ impl Decided {
         Ok(())
     }
 
-    /// Whether all that they show of the host can be had before any of them is there: no source lies in the rootfs,
-    /// where an earlier one could cover it, and they are not too many.
-    pub fn can_be_taken_along(&self, facts: &Facts) -> bool {
+    /// Whether all that they show of the host can be had before any of them is there: file systems that look for nothing
+    /// of the host's, and binds whose source doesn't lie in the rootfs, where an earlier mount could cover it, and which
+    /// are not too many.
+    pub fn can_be_taken_along(&self, facts: &Facts, bundle: &Path) -> bool {
         let known = |one: &One| match one {
-            One::Filesystem { .. } => true,
+            One::Filesystem { kind, .. } => ALL_THEIR_OWN.contains(&kind.as_c_str()),
             One::Bind { source, .. } => {
                 let source = clean(&source.to_string_lossy());
-                !std::path::Path::new(&source).starts_with(&facts.rootfs)
+                let source = Path::new(&source);
+                let resolved = source.strip_prefix(bundle).map(|rest| facts.bundle.join(rest));
+                !resolved.as_deref().unwrap_or(source).starts_with(&facts.rootfs)
             }
             One::Cgroup { bind, .. } => !bind,
         };
@@ -374,7 +400,13 @@ impl Decided {
 
     /// The steps that mount; the maps of id-mapped ones go to `maps`, in the order of their slots. `taken_along`: the host's
     /// mounts are out of sight by then.
-    pub fn mount(&self, steps: &mut Steps, maps: &mut Vec<MountMap>, taken_along: bool) {
+    pub fn mount(
+        &self,
+        steps: &mut Steps,
+        maps: &mut Vec<MountMap>,
+        taken_along: bool,
+        mask_options: &Texts,
+    ) {
         for (one, target) in &self.mounts {
             let place = target.place();
             match one {
@@ -420,6 +452,7 @@ impl Decided {
                     bind: *bind,
                     fallback: if taken_along { c"" } else { fallback },
                     mask_missing: self.mask_missing_cgroup,
+                    mask_options: mask_options.strings(),
                     place,
                 }),
             }

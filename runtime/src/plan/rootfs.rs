@@ -13,6 +13,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 const MS_REC: u32 = 0x4000;
+const CAP_MKNOD: u64 = 1 << 27;
 const MS_SHARED: u32 = 1 << 20;
 const WHOLE_SLAVE: u32 = mounts::MS_SLAVE | MS_REC;
 const WHOLE_PRIVATE: u32 = 1 << 18 | MS_REC;
@@ -62,14 +63,29 @@ pub(super) fn stands_alone(
 ) -> bool {
     let Given { linux, host, facts, options, .. } = given;
     let whole = matches!(propagation(linux), Ok(None | Some(WHOLE_SLAVE | WHOLE_PRIVATE)));
-    let owned = host.euid == 0 && !host.in_user_namespace && !spaces.has(namespaces::USER);
+    // Who may make devices needs none of the host's.
+    let root = host.euid == 0 && host.capabilities & CAP_MKNOD != 0;
+    let owned = root && !host.in_user_namespace && !spaces.has(namespaces::USER);
     let simple = owned && whole && !options.no_pivot && !hooks.any_of_runtime();
-    host.tree_namespace && simple && spaces.is_new(namespaces::MOUNT) && mounts.can_be_taken_along(facts)
+    host.tree_namespace
+        && simple
+        && spaces.is_new(namespaces::MOUNT)
+        && mounts.can_be_taken_along(facts, &options.bundle)
 }
 
 fn path(facts: &Facts) -> Result<CString> {
     CString::new(facts.rootfs.as_os_str().as_bytes())
         .map_err(|_| Error::new("root.path: contains a null byte"))
+}
+
+/// What is mounted over a masked directory has the container's label.
+pub fn mask_options(label: Option<&MountLabel>) -> Result<Texts> {
+    let mut options = Texts::default();
+    if let Some(MountLabel { option, label }) = label {
+        options.push(option, || "linux.mountLabel".to_owned())?;
+        options.push(&format!("={label}"), || "linux.mountLabel".to_owned())?;
+    }
+    Ok(options)
 }
 
 /// Masked and read-only paths, and the rootfs itself.
@@ -79,20 +95,15 @@ pub fn hide(
     linux: &Linux,
     spaces: &Decided,
     mounts: &mounts::Decided,
-    label: Option<&MountLabel>,
+    mask_options: &Texts,
 ) -> Result<()> {
-    let mut options = Texts::default();
-    if let Some(MountLabel { option, label }) = label {
-        options.push(option, || "linux.mountLabel".to_owned())?;
-        options.push(&format!("={label}"), || "linux.mountLabel".to_owned())?;
-    }
     for (n, path) in linux.readonly_paths.iter().flatten().enumerate() {
         let path = mounts.protected(path, &format!("linux.readonlyPaths[{n}]"))?;
         steps.push(&Step::ReadOnly { path: path.step() });
     }
     for (n, path) in linux.masked_paths.iter().flatten().enumerate() {
         let path = mounts.protected(path, &format!("linux.maskedPaths[{n}]"))?;
-        steps.push(&Step::Mask { path: path.step(), options: options.strings() });
+        steps.push(&Step::Mask { path: path.step(), options: mask_options.strings() });
     }
     let readonly = spec.root.as_ref().and_then(|root| root.readonly).unwrap_or(false);
     if readonly && spaces.has(namespaces::MOUNT) {

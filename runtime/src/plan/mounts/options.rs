@@ -1,6 +1,8 @@
 //! What the options of a mount mean (config.md "Mounts", config-linux.md; mount(8)): attributes of the mount, words for its file
 //! system, propagation, and the rest. mount(2), mount_setattr(2)
 
+use crate::bail;
+use crate::error::Result;
 use pintle_sys::mount as attribute;
 
 const MS_REC: u32 = 0x4000;
@@ -42,25 +44,93 @@ const ATTRIBUTES: [(&str, Effect); 18] = [
     ("nostrictatime", Effect::NotAtime(attribute::STRICTATIME)),
 ];
 
+/// What an option of a file system as a whole says to fsconfig(2).
+#[derive(Clone, Copy)]
+enum Word {
+    Said(&'static str),
+    /// Not to be said, if it was before.
+    Unsaid(&'static str),
+    /// mount(2) has a flag for it, which file systems of today leave alone; fsconfig(2) has no word.
+    None,
+}
+
 /// Options of a file system as a whole: what mount(2) has as flags and fsconfig(2) as words.
-const SUPERBLOCK: [(&str, Option<&str>); 15] = [
-    ("sync", Some("sync")),
-    ("async", None),
-    ("dirsync", Some("dirsync")),
-    ("lazytime", Some("lazytime")),
-    ("nolazytime", None),
-    ("mand", Some("mand")),
-    ("nomand", None),
-    ("iversion", Some("iversion")),
-    ("noiversion", None),
-    // MS_SILENT only keeps the kernel's log quiet, and has no word.
-    ("silent", None),
-    ("loud", None),
-    ("acl", Some("acl")),
-    ("noacl", None),
-    ("defaults", None),
-    ("remount", None),
+const SUPERBLOCK: [(&str, Word); 15] = [
+    ("sync", Word::Said("sync")),
+    ("async", Word::Unsaid("sync")),
+    ("dirsync", Word::Said("dirsync")),
+    ("lazytime", Word::Said("lazytime")),
+    ("nolazytime", Word::Unsaid("lazytime")),
+    ("mand", Word::Said("mand")),
+    ("nomand", Word::Unsaid("mand")),
+    ("iversion", Word::None),
+    ("noiversion", Word::None),
+    ("silent", Word::None),
+    ("loud", Word::None),
+    ("acl", Word::None),
+    ("noacl", Word::None),
+    ("defaults", Word::None),
+    ("remount", Word::None),
 ];
+
+/// fsconfig(2) takes no longer values.
+const LONGEST: usize = 255;
+/// Linux from which on overlay takes its layers one by one.
+const LAYER_BY_LAYER: (u32, u32) = (6, 8);
+
+/// An option of a file system as fsconfig(2) takes it: itself or, of overlay's long lists of layers, each layer.
+///
+/// # Errors
+/// What is too long for that.
+pub(super) fn settings(
+    kind: &str,
+    option: &str,
+    kernel: (u32, u32),
+) -> Result<Vec<(String, Option<String>)>> {
+    let Some((key, value)) = option.split_once('=') else { return Ok(vec![(option.to_owned(), None)]) };
+    let said = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    let by_layer =
+        (kind, key) == ("overlay", "lowerdir") && value.len() > LONGEST && kernel >= LAYER_BY_LAYER;
+    if !by_layer {
+        check_length(key, value)?;
+        return Ok(vec![said(key, value)]);
+    }
+    let (mut settings, mut key) = (Vec::new(), "lowerdir+");
+    for layer in layers(value) {
+        check_length(key, &layer)?;
+        match layer.is_empty() {
+            // `::` comes before layers that hold data only.
+            true => key = "datadir+",
+            false => settings.push(said(key, &layer)),
+        }
+    }
+    Ok(settings)
+}
+
+/// That fsconfig(2) takes it.
+///
+/// # Errors
+/// A value that is too long.
+pub(super) fn check_length(key: &str, value: &str) -> Result<()> {
+    if value.len() > LONGEST {
+        bail!("{key}: {} bytes, of which fsconfig(2) takes {LONGEST} at most", value.len());
+    }
+    Ok(())
+}
+
+/// What stands between colons; a backslash takes the next sign's meaning away.
+fn layers(list: &str) -> Vec<String> {
+    let (mut layers, mut escaped) = (vec![String::new()], false);
+    for c in list.chars() {
+        match c {
+            '\\' if !escaped => {}
+            ':' if !escaped => layers.push(String::new()),
+            _ => layers.iter_mut().next_back().expect("one at least").push(c),
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    layers
+}
 
 /// Every option name that has a meaning here, sorted: for `features`.
 pub fn known_options() -> Vec<String> {
@@ -148,7 +218,12 @@ impl Read {
         } else if let Some(effect) = option.strip_prefix('r').and_then(attribute) {
             self.tree_attribute(effect);
         } else if let Some((_, word)) = SUPERBLOCK.iter().find(|(known, _)| *known == option) {
-            self.superblock.extend(*word);
+            match *word {
+                Word::Said(word) if self.superblock.contains(&word) => {}
+                Word::Said(word) => self.superblock.push(word),
+                Word::Unsaid(word) => self.superblock.retain(|said| *said != word),
+                Word::None => {}
+            }
         } else {
             match option {
                 "bind" => self.bind = true,
@@ -245,6 +320,7 @@ mod tests {
         assert_eq!(read(&["rw", "ro"]).set, attribute::RDONLY);
         assert_eq!(read(&["noatime", "strictatime"]).set, attribute::STRICTATIME);
         assert_eq!(read(&["rro"]).tree_set, attribute::RDONLY);
+        assert_eq!(read(&["sync", "lazytime", "async", "mand", "mand"]).superblock, ["lazytime", "mand"]);
         assert_eq!(read(&["rslave", "shared"]).propagation, [MS_SLAVE | MS_REC, 1 << 20]);
     }
 
@@ -258,5 +334,25 @@ mod tests {
         ] {
             assert_eq!(split_data(option), expect, "{option}");
         }
+    }
+
+    #[test]
+    fn layers_that_are_too_many_for_one_value_are_said_one_by_one() {
+        let long = "x".repeat(200);
+        let list = format!("lowerdir=/{long}\\:a:/{long}::/data");
+        let said = settings("overlay", &list, (6, 8)).unwrap();
+        let said: Vec<_> =
+            said.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap())).collect();
+        let (one, two) = (format!("/{long}:a"), format!("/{long}"));
+        assert_eq!(said, [("lowerdir+", &one[..]), ("lowerdir+", &two), ("datadir+", "/data")]);
+        for (kind, option, kernel) in [
+            ("overlay", list.as_str(), (6, 7)),
+            ("overlay", &format!("upperdir=/{long}{long}"), (7, 2)),
+            ("tmpfs", &list, (7, 2)),
+        ] {
+            let error = settings(kind, option, kernel).unwrap_err().to_string();
+            assert!(error.contains("dir: 4") && error.ends_with("255 at most"), "{error}");
+        }
+        assert_eq!(settings("tmpfs", "size=1k", (5, 14)).unwrap(), [("size".into(), Some("1k".into()))]);
     }
 }
