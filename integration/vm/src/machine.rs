@@ -29,8 +29,24 @@ impl fmt::Display for Died {
 
 impl std::error::Error for Died {}
 
+/// An emulated kernel panics now and then, whatever runs in it: that is told, and what was done in it is done once more in
+/// another machine.
+pub fn with_another<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    match attempt() {
+        Err(error) if error.is::<Died>() => {
+            eprintln!("vm: {what}: {error:#}; once more, in another one");
+            attempt()
+        }
+        other => other,
+    }
+}
+
 /// Runs a script in a fresh machine, its output to ours; its exit status.
 pub fn run(image: &Image, request: &Request) -> Result<u8> {
+    with_another("run", || run_once(image, request))
+}
+
+fn run_once(image: &Image, request: &Request) -> Result<u8> {
     let scratch = Scratch::new()?;
     let results = match &request.results {
         Some(folder) => folder.clone(),
@@ -92,7 +108,8 @@ pub fn wait_until_ready(qemu: &mut Qemu, timeout: Duration) -> Result<()> {
                 bail!("the machine's agent said {other:?} instead of ready; {}", qemu.keep_console()?)
             }
             Err(RecvTimeoutError::Timeout) if qemu.is_over()? => {
-                bail!("it died while booting; {}", qemu.keep_console()?)
+                let console = qemu.keep_console()?;
+                return Err(anyhow::Error::new(Died).context(format!("it died while booting; {console}")));
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(_) => bail!("not booted after {} s; {}", timeout.as_secs(), qemu.keep_console()?),

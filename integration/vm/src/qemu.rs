@@ -110,7 +110,7 @@ impl Drop for Qemu {
 /// QEMU connects as it starts; one that never does is broken or gone.
 fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
     listener.set_nonblocking(true)?;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -124,7 +124,7 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
             bail!("it ended: {status}");
         }
         if Instant::now() > deadline {
-            bail!("it did not open its ports within 20 s");
+            bail!("it did not open its ports within 120 s");
         }
         std::thread::sleep(Duration::from_millis(2));
     }

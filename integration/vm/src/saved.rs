@@ -14,6 +14,9 @@ use crate::image::{self, Image};
 use crate::machine;
 use crate::qemu::{Disk, Qemu};
 
+/// An emulated one, beside others that are at work.
+const LONGEST_BOOT: Duration = Duration::from_secs(600);
+
 /// A booted machine in the cache.
 pub struct Saved {
     pub disk: PathBuf,
@@ -28,7 +31,7 @@ pub fn state(image: &Image, shape: Shape) -> Result<Saved> {
     if !saved.memory.exists() {
         let bar = image::spinner(&format!("boot a machine with {} once, and save it", shape.init.name()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        let made = save(image, shape, &saved);
+        let made = machine::with_another("boot", || save(image, shape, &saved));
         bar.finish_and_clear();
         made.context("save a booted machine")?;
     }
@@ -39,7 +42,7 @@ fn save(image: &Image, shape: Shape, saved: &Saved) -> Result<()> {
     layer(image, saved)?;
     let nothing = Scratch::new()?;
     let mut qemu = Qemu::start(image, shape, Disk::Keep(&saved.disk), &nothing.path(""), false)?;
-    machine::wait_until_ready(&mut qemu, Duration::from_secs(180))?;
+    machine::wait_until_ready(&mut qemu, LONGEST_BOOT)?;
     // Complete under its own name, or not there.
     let part = saved.memory.with_extension("part");
     qemu.monitor.save(&part)?;

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cache::{self, Scratch};
 use crate::cli::{Request, Shape};
 use crate::image::Image;
-use crate::machine::{self, Died};
+use crate::machine;
 use crate::report;
 
 /// The suites, each a folder of `integration/suites`.
@@ -177,14 +177,7 @@ fn run_files(image: &Image, run: &Run, results: &Path, files: &[String]) -> Resu
             let Some(file) = queue.lock().expect("no worker panics").pop_front() else { return Ok(()) };
             bar.set_message(file.clone());
             let start = Instant::now();
-            let said = match run_file(image, run, results, file) {
-                // An emulated kernel panics now and then, whatever runs in it: told, and tried once more in a fresh machine.
-                Err(error) if error.is::<Died>() => {
-                    bar.suspend(|| eprintln!("vm: {file}: {error}; once more, in another one"));
-                    run_file(image, run, results, file)
-                }
-                other => other,
-            };
+            let said = machine::with_another(file, || run_file(image, run, results, file));
             let said = said.with_context(|| file.clone())?;
             bar.inc(1);
             bar.suspend(|| eprintln!("{} ({:.0} s)", said.trim_end(), start.elapsed().as_secs_f32()));

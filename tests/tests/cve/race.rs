@@ -64,8 +64,8 @@ impl Pair {
             }
             // A busy machine may need more until one sees something.
             let enough = creates();
-            let more =
-                |ends: &Ends, n| n < enough || n < 10 * enough && Seen::new(ends, &at_rest).inside == 0;
+            let most = (10 * enough).max(20_000);
+            let more = |ends: &Ends, n| n < enough || n < most && Seen::new(ends, &at_rest).inside == 0;
             for n in 0.. {
                 if !more(&ends, n) {
                     break;
