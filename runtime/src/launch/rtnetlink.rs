@@ -4,8 +4,10 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, recvfrom, send};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, recvfrom, send};
 use std::cell::Cell;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// How long the kernel may take for an answer. One that it had no memory for never comes.
@@ -60,6 +62,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Of AF_INET6, or of AF_INET.
+    pub fn is_ipv6(&self) -> bool {
+        u16::from(self.family) == AddressFamily::INET6.as_raw()
+    }
+
     /// With the broadcast address that belongs to it, as runc's library adds it.
     pub fn with_broadcast(&self) -> Self {
         let Self { family, prefix, .. } = *self;
@@ -69,6 +76,17 @@ impl Address {
             (u32::from_be_bytes(*own) | host).to_be_bytes().to_vec()
         });
         Self { family, prefix, local, peer, broadcast: all }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.local.first_chunk::<4>(), self.local.first_chunk::<16>()) {
+            (_, Some(bytes)) => write!(f, "{}", Ipv6Addr::from(*bytes))?,
+            (Some(bytes), None) => write!(f, "{}", Ipv4Addr::from(*bytes))?,
+            (None, None) => write!(f, "{:?}", self.local)?,
+        }
+        write!(f, "/{}", self.prefix)
     }
 }
 
@@ -331,6 +349,18 @@ mod tests {
         assert_eq!(found(&answer(0x80, 0, own), 8), [], "another device's");
         assert_eq!(found(&answer(0, 0, own), 7), [], "for a while");
         assert_eq!(found(&answer(0x80, 253, own), 7), [], "of the link");
+    }
+
+    #[test]
+    fn addresses_read_as_people_write_them() {
+        let address = |family, prefix, local: &[u8]| {
+            let (local, peer) = (local.to_vec(), local.to_vec());
+            Address { family, prefix, local, peer, broadcast: None }
+        };
+        let own = address(10, 64, &[0xfd, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((own.to_string(), own.is_ipv6()), ("fd00:9::1/64".to_owned(), true));
+        let own = address(2, 24, &[10, 0, 0, 1]);
+        assert_eq!((own.to_string(), own.is_ipv6()), ("10.0.0.1/24".to_owned(), false));
     }
 
     #[test]
