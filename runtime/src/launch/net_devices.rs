@@ -24,8 +24,8 @@ pub fn give(moves: &Moves, inside: OwnedFd, namespace: OwnedFd) -> Result<()> {
         bail!("linux.netDevices: the network namespace that is joined has these devices already");
     }
     let socket = pintle_sys::net::route_socket().context("socket")?;
-    let outside = Side { route: Route::new(socket).context("setsockopt")?, namespace: own, is_new: false };
-    let inside = Side { route: Route::new(inside).context("setsockopt")?, namespace, is_new: moves.into_new };
+    let outside = Side { route: Route::new(socket).context("connect")?, namespace: own, is_new: false };
+    let inside = Side { route: Route::new(inside).context("connect")?, namespace, is_new: moves.into_new };
     let place = |device: &Device| format!("linux.netDevices.{}", device.name);
     let look = |device| Taken::new(device, &outside, &inside).with_context(|| place(device));
     let mut taken = moves.devices.iter().map(look).collect::<Result<Vec<_>>>()?;

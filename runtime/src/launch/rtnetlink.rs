@@ -4,13 +4,13 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, recvfrom, send};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, connect, recvfrom, send};
 use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long the kernel may take for an answer. One that it had no memory for never comes.
+/// How long the kernel may take for a whole answer. One that it had no memory for never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -98,12 +98,13 @@ pub struct Route {
 }
 
 impl Route {
-    /// By this socket, which is the kernel's to answer within seconds.
+    /// By this socket, which nobody but the kernel sends to from now on: whoever is in the container's namespace gets
+    /// ECONNREFUSED, and can neither keep the runtime reading nor fill its buffer.
     ///
     /// # Errors
-    /// Those of setsockopt(2).
+    /// Those of connect(2).
     pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: Cell::new(1) })
     }
 
@@ -184,13 +185,16 @@ impl Route {
         self.sequence.set(sequence.wrapping_add(1));
         send(&self.socket, &request.finished(sequence), SendFlags::empty())?;
         let (mut buffer, mut interrupted) = (vec![0; 64 << 10], false);
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(left.ok_or(Errno::TIMEDOUT)?))?;
             let (length, _, from) = match recvfrom(&self.socket, buffer.as_mut_slice(), RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Err(Errno::TIMEDOUT),
                 received => received?,
             };
-            // Whoever may send in the container's namespace may send here; the kernel's port is 0.
+            // Before the socket was connected it had a port for a moment; the kernel's is 0.
             let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
             if from.is_none_or(|from| from.pid() != 0) {
                 continue;
@@ -327,6 +331,7 @@ fn movable(body: &[u8], index: i32) -> Option<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{getsockname, sendto};
 
     /// An answer of one message about an address of device 7.
     fn answer(flags: u32, scope: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
@@ -349,6 +354,16 @@ mod tests {
         assert_eq!(found(&answer(0x80, 0, own), 8), [], "another device's");
         assert_eq!(found(&answer(0, 0, own), 7), [], "for a while");
         assert_eq!(found(&answer(0x80, 253, own), 7), [], "of the link");
+    }
+
+    #[test]
+    fn nobody_but_the_kernel_sends_to_the_socket() {
+        let route = Route::new(pintle_sys::net::route_socket().unwrap()).unwrap();
+        let own = SocketAddrNetlink::try_from(getsockname(&route.socket).unwrap()).unwrap();
+        let sent = sendto(pintle_sys::net::route_socket().unwrap(), &[0; HEADER], SendFlags::empty(), &own);
+        // EPERM: without CAP_NET_ADMIN one may send to nobody.
+        assert!(matches!(sent, Err(Errno::CONNREFUSED | Errno::PERM)), "{sent:?}");
+        assert!(route.link("lo").is_ok(), "the kernel does");
     }
 
     #[test]
