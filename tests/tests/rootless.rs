@@ -475,3 +475,22 @@ fn nothing_but_newuidmap_and_newgidmap_does_more_than_the_caller_may() {
         assert_eq!(asked, tools);
     });
 }
+
+#[test]
+fn an_exec_under_an_agents_filter_fails_and_says_why() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        let agent = ConsoleSocket::new(&t.dir);
+        t.give(&agent.path);
+        let asked = json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]);
+        b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": asked}))
+            .set("/linux/seccomp/listenerPath", json!(agent.path));
+        let c = t.start(&b);
+        let (told, _listener) = agent.descriptor();
+        assert!(told.contains(&c.id), "the agent is told of the container: {told}");
+        c.wait_for_output("ready");
+        c.exec(&["/probe", "exit", "0"]).fails(255, "an ordinary user's exec can have no seccomp agent");
+        assert_eq!(c.status(), "running");
+    });
+}
