@@ -54,6 +54,11 @@ fn looked_at(t: &Sandbox, b: &mut Bundle, name: &str) -> Vec<String> {
     (0..3).map(|n| report[n]["found"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// IFF_UP, in /sys/class/net/NAME/flags
+fn is_up(flags: &str) -> bool {
+    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).expect("flags") & 1 == 1
+}
+
 #[test]
 fn a_device_moves_with_its_addresses() {
     let names = [
@@ -71,17 +76,17 @@ fn a_device_moves_with_its_addresses() {
                 seen[1].lines().any(|line| line.starts_with("fd0000090000") && line.ends_with(name)),
                 "{seen:?}"
             );
-            let flags = u32::from_str_radix(seen[2].trim().trim_start_matches("0x"), 16).expect("flags");
-            assert_eq!(flags & 1, 1, "it is up");
+            assert!(is_up(&seen[2]), "{seen:?}");
             // A veth goes with its namespace; a real device comes back.
             assert!(!ip("-o link").contains("outer"));
         });
     });
 }
 
-/// A container, and a bundle that joins its network namespace.
-fn beside_another(t: &Sandbox) -> (Container<'_>, Bundle) {
+/// A container with these kernel parameters, and a bundle that joins its network namespace.
+fn beside_another<'a>(t: &'a Sandbox, sysctl: &Value) -> (Container<'a>, Bundle) {
     let mut b = t.bundle();
+    b.set("/linux/sysctl", sysctl.clone());
     let other = t.start(b.args(&["/probe", "wait"]));
     other.wait_for_output("ready");
     let mut b = t.bundle();
@@ -93,9 +98,41 @@ fn beside_another(t: &Sandbox) -> (Container<'_>, Bundle) {
 fn a_device_moves_into_a_namespace_that_is_joined() {
     behaviour(|| {
         host(|t| {
-            let (other, mut b) = beside_another(t);
+            let (other, mut b) = beside_another(t, &json!({}));
             b.set("/linux/netDevices", json!({"outer": {"name": "joined"}}));
             assert!(looked_at(t, &mut b, "joined")[0].contains("10.9.8.1"));
+            other.kill("KILL").ok();
+        });
+    });
+}
+
+/// A bundle that joins a network namespace in which IPv6 is disabled, and takes `outer` along; the container that holds it.
+fn where_ipv6_is_disabled(t: &Sandbox) -> (Container<'_>, Bundle) {
+    let (other, mut b) = beside_another(t, &json!({"net.ipv6.conf.all.disable_ipv6": "1"}));
+    b.set("/linux/netDevices", json!({"outer": {"name": "joined"}}));
+    (other, b)
+}
+
+#[test]
+fn an_ipv6_address_stays_behind_where_ipv6_is_disabled() {
+    behaviour(|| {
+        host(|t| {
+            let (other, mut b) = where_ipv6_is_disabled(t);
+            let seen = looked_at(t, &mut b, "joined");
+            assert!(seen[0].contains("10.9.8.1") && !seen[1].contains("fd0000090000"), "{seen:?}");
+            assert!(is_up(&seen[2]), "{seen:?}");
+            other.kill("KILL").ok();
+        });
+    });
+}
+
+#[test]
+fn an_address_that_stays_behind_is_told() {
+    behaviour(|| {
+        host(|t| {
+            let (other, b) = where_ipv6_is_disabled(t);
+            let output = t.run(&b).ok();
+            assert!(output.warns("linux.netDevices.outer: fd00:9::1/64 stays behind"), "{output:?}");
             other.kill("KILL").ok();
         });
     });
@@ -131,7 +168,7 @@ fn a_device_moves_whoever_owns_the_namespace() {
 fn a_name_that_is_taken_where_others_are_moves_nothing() {
     behaviour(|| {
         host(|t| {
-            let (other, mut b) = beside_another(t);
+            let (other, mut b) = beside_another(t, &json!({}));
             b.set("/linux/netDevices", json!({"other": {}, "outer": {"name": "lo"}}));
             t.run(&b).fails(1, "move network device outer");
             assert!(ip("-o link show dev outer").contains(",UP"));

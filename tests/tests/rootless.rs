@@ -4,6 +4,9 @@
 use pintle_tests::*;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
 
 const KINDS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -337,18 +340,20 @@ fn granted(t: &Sandbox, file: &str, count: u32) -> Value {
     }
 }
 
+/// The caller's ranges as the container's users and groups 1 to 65536.
+fn map_range(t: &Sandbox, b: &mut Bundle) {
+    for (kind, file) in [("uid", "/etc/subuid"), ("gid", "/etc/subgid")] {
+        let first = granted(t, file, 65_536);
+        b.push(&format!("/linux/{kind}Mappings"), json!({"containerID": 1, "hostID": first, "size": 65_536}));
+    }
+}
+
 #[test]
 fn a_range_of_ids_is_mapped_by_newuidmap_and_newgidmap() {
     behaviour(|| {
         let t = Sandbox::ordinary();
         let mut b = bundle(&t, &["/probe", "report"]);
-        for (kind, file) in [("uid", "/etc/subuid"), ("gid", "/etc/subgid")] {
-            let first = granted(&t, file, 65_536);
-            b.push(
-                &format!("/linux/{kind}Mappings"),
-                json!({"containerID": 1, "hostID": first, "size": 65_536}),
-            );
-        }
+        map_range(&t, &mut b);
         b.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 8]}));
         let report = t.report(&b);
         assert_eq!(
@@ -368,5 +373,124 @@ fn a_range_of_ids_is_mapped_by_newuidmap_and_newgidmap() {
             .fails(255, "user 65537 or group 1001 is not mapped");
         t.call(["delete", "--force", &c.id]).ok();
         assert_eq!(t.entries(), 0);
+    });
+}
+
+/// The programs that may do more than their caller.
+const TOOLS: [&str; 2] = ["newgidmap", "newuidmap"];
+
+/// Stands in for one of them: leaves its arguments to the test, and waits for an exit status.
+const STAND_IN: &str = r#"#!/bin/sh
+name=${0##*/}
+cd "${0%/*}" || exit 125
+echo "$*" >"$name.new" && mv "$name.new" "$name.asked"
+while [ ! -e "$name.code" ]; do [ -e "$0" ] && sleep 0.02 || exit 125; done
+code=$(cat "$name.code")
+rm "$name.code"
+exit "$code"
+"#;
+
+/// Runs `life` in a thread in which no program gets more rights than its caller (PR_SET_NO_NEW_PRIVS, which all inherit that it
+/// starts), with a PATH where the two tools only ask. The test calls the real ones: their names.
+fn helped(t: Sandbox, life: impl FnOnce(&Sandbox, &str) + Send) -> Vec<&'static str> {
+    let dir = t.dir.join("tools");
+    fs::create_dir(&dir).unwrap();
+    t.give(&dir);
+    // By another process: what this one still has open for writing, a fork of another test's keeps from being executed.
+    let write = r#"for name; do printf %s "$TEXT" >"$name" && chmod 755 "$name" || exit; done"#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", write, "sh"]).args(TOOLS).env("TEXT", STAND_IN).current_dir(&dir);
+    assert!(shell.status().unwrap().success());
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+    let (uid, gid) = t.caller();
+    let call = |name: &str, arguments: &str| {
+        let mut command = Command::new(name);
+        command.args(arguments.split_whitespace()).uid(uid).gid(gid);
+        command.status().ok().and_then(|status| status.code()).unwrap_or(126)
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            life(&t, &path);
+        });
+        let mut asked = Vec::new();
+        while !thread.is_finished() {
+            for name in TOOLS {
+                let file = dir.join(format!("{name}.asked"));
+                let Ok(arguments) = fs::read_to_string(&file) else { continue };
+                fs::remove_file(file).unwrap();
+                asked.push(name);
+                let [new, code] = ["told", "code"].map(|end| dir.join(format!("{name}.{end}")));
+                fs::write(&new, call(name, &arguments).to_string()).unwrap();
+                fs::rename(new, code).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        asked
+    })
+}
+
+/// What /proc/PID/status says of `key`, as the host sees it.
+fn status_of(pid: &str, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn nothing_but_newuidmap_and_newgidmap_does_more_than_the_caller_may() {
+    let cases = [("one id", (false, &[][..])), ("65536 more", (true, &TOOLS[..]))];
+    rows(cases, |(range, tools)| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        b.set("/process/noNewPrivileges", json!(false));
+        if range {
+            map_range(&t, &mut b);
+        }
+        b.write();
+        let (uid, _) = t.caller();
+        let mut asked = helped(t, |t, path| {
+            let id = t.id();
+            let call = |args: &[&str]| {
+                let mut command = t.command();
+                command.args(args).env("PATH", path);
+                t.finish(command).ok()
+            };
+            call(&["create", "--bundle", &b.dir.to_string_lossy(), &id]);
+            let pid = call(&["state", &id]).json()["pid"].to_string();
+            // Nobody else started it; and root inside is the caller outside.
+            assert_eq!(status_of(&pid, "NoNewPrivs"), "1");
+            assert_eq!(status_of(&pid, "Uid"), [uid; 4].map(|id| id.to_string()).join(" "));
+            call(&["start", &id]);
+            let inside = call(&["exec", &id, "/probe", "report"]).json();
+            assert_eq!(
+                (&inside["status"]["Uid"], &inside["status"]["NoNewPrivs"]),
+                (&json!("0 0 0 0"), &json!("1"))
+            );
+            call(&["delete", "--force", &id]);
+            assert_eq!(t.entries(), 0);
+        });
+        asked.sort_unstable();
+        assert_eq!(asked, tools);
+    });
+}
+
+#[test]
+fn an_exec_under_an_agents_filter_fails_and_says_why() {
+    behaviour(|| {
+        let t = Sandbox::ordinary();
+        let mut b = bundle(&t, &["/probe", "wait"]);
+        let agent = ConsoleSocket::new(&t.dir);
+        t.give(&agent.path);
+        let asked = json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]);
+        b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": asked}))
+            .set("/linux/seccomp/listenerPath", json!(agent.path));
+        let c = t.start(&b);
+        let (told, _listener) = agent.descriptor();
+        assert!(told.contains(&c.id), "the agent is told of the container: {told}");
+        c.wait_for_output("ready");
+        c.exec(&["/probe", "exit", "0"]).fails(255, "an ordinary user's exec can have no seccomp agent");
+        assert_eq!(c.status(), "running");
     });
 }

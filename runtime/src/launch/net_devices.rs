@@ -1,9 +1,11 @@
 //! Moving network devices into a container, by rtnetlink(7) on two sockets: one of ours, and one that a process with our
-//! ids made in the container's network namespace. Addresses go along if they are the device's own and valid anywhere: permanent and global.
+//! ids made in the container's network namespace. Addresses go along if they are the device's own and valid anywhere: permanent and global;
+//! IPv6's stay behind where IPv6 is switched off.
 
 use super::rtnetlink::{Address, Link, Route};
 use crate::bail;
 use crate::error::{Context, Error, Result};
+use crate::log;
 use crate::plan::net_devices::{Device, Moves};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -22,8 +24,8 @@ pub fn give(moves: &Moves, inside: OwnedFd, namespace: OwnedFd) -> Result<()> {
         bail!("linux.netDevices: the network namespace that is joined has these devices already");
     }
     let socket = pintle_sys::net::route_socket().context("socket")?;
-    let outside = Side { route: Route::new(socket).context("setsockopt")?, namespace: own, is_new: false };
-    let inside = Side { route: Route::new(inside).context("setsockopt")?, namespace, is_new: moves.into_new };
+    let outside = Side { route: Route::new(socket).context("connect")?, namespace: own, is_new: false };
+    let inside = Side { route: Route::new(inside).context("connect")?, namespace, is_new: moves.into_new };
     let place = |device: &Device| format!("linux.netDevices.{}", device.name);
     let look = |device| Taken::new(device, &outside, &inside).with_context(|| place(device));
     let mut taken = moves.devices.iter().map(look).collect::<Result<Vec<_>>>()?;
@@ -45,12 +47,26 @@ struct Side {
     is_new: bool,
 }
 
-/// Adds what of a device's addresses is missing, and brings it up if it is to be.
-fn dress(route: &Route, index: i32, addresses: &[Address], up: bool) -> std::result::Result<(), Errno> {
+/// Adds what of a device's addresses is missing, and brings it up if it is to be. Gives those that it can't have here.
+fn dress<'a>(
+    route: &Route,
+    index: i32,
+    addresses: &'a [Address],
+    up: bool,
+) -> std::result::Result<Vec<&'a Address>, Errno> {
     let present = route.addresses(index)?;
-    let mut missing = addresses.iter().filter(|address| !present.contains(address));
-    missing.try_for_each(|address| route.add(index, address))?;
-    if up { route.set_up(index, true) } else { Ok(()) }
+    let mut refused = Vec::new();
+    for address in addresses.iter().filter(|address| !present.contains(address)) {
+        match route.add(index, address) {
+            // net.ipv6.conf.*.disable_ipv6, which whoever made the namespace has decided.
+            Err(Errno::ACCESS) if address.is_ipv6() => refused.push(address),
+            added => added?,
+        }
+    }
+    if up {
+        route.set_up(index, true)?;
+    }
+    Ok(refused)
 }
 
 fn moving(name: &str, new_name: &str) -> String {
@@ -93,7 +109,15 @@ impl Taken {
         self.moved = is_gone.then_some(index);
         moved.with_context(|| moving(&self.name, new_name))?;
         let addresses: Vec<_> = self.addresses.iter().map(Address::with_broadcast).collect();
-        dress(&inside.route, index, &addresses, true).context("fail to set it up in the container")
+        let refused =
+            dress(&inside.route, index, &addresses, true).context("fail to set it up in the container")?;
+        for address in refused {
+            log::warn(format_args!(
+                "linux.netDevices.{}: {address} stays behind: IPv6 is disabled in the container's network namespace",
+                self.name
+            ));
+        }
+        Ok(())
     }
 
     /// Moves it, to an index that is chosen here, so that it is known: its own, or one that is free.
@@ -121,9 +145,11 @@ impl Taken {
     /// A device that could not be given is at home again with its addresses; what can't be undone is told beside the reason.
     /// Nothing comes home out of a namespace that others are in: they can put another device in its place.
     fn bring_home(&self, outside: &Side, inside: &Side, error: Error) -> Error {
-        if self.moved.is_some() && !inside.is_new {
+        if let Some(index) = self.moved
+            && !inside.is_new
+        {
             return Error::new(format!(
-                "{error}; and {} stays in the network namespace that is joined",
+                "{error}; and {} stays in the network namespace that is joined, as number {index}",
                 self.name
             ));
         }
@@ -132,7 +158,10 @@ impl Taken {
                 inside.route.move_to(index, &outside.namespace, &self.name, self.link.index)?;
             }
             let index = outside.route.link(&self.name)?.index;
-            dress(&outside.route, index, &self.addresses, self.link.is_up)
+            match dress(&outside.route, index, &self.addresses, self.link.is_up)?.is_empty() {
+                true => Ok(()),
+                false => Err(Errno::ACCESS),
+            }
         };
         match home() {
             Ok(()) => error,

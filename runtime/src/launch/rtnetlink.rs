@@ -4,11 +4,13 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, recvfrom, send};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, connect, recvfrom, send};
 use std::cell::Cell;
-use std::time::Duration;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
-/// How long the kernel may take for an answer. One that it had no memory for never comes.
+/// How long the kernel may take for a whole answer. One that it had no memory for never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -60,6 +62,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Of AF_INET6, or of AF_INET.
+    pub fn is_ipv6(&self) -> bool {
+        u16::from(self.family) == AddressFamily::INET6.as_raw()
+    }
+
     /// With the broadcast address that belongs to it, as runc's library adds it.
     pub fn with_broadcast(&self) -> Self {
         let Self { family, prefix, .. } = *self;
@@ -72,6 +79,17 @@ impl Address {
     }
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.local.first_chunk::<4>(), self.local.first_chunk::<16>()) {
+            (_, Some(bytes)) => write!(f, "{}", Ipv6Addr::from(*bytes))?,
+            (Some(bytes), None) => write!(f, "{}", Ipv4Addr::from(*bytes))?,
+            (None, None) => write!(f, "{:?}", self.local)?,
+        }
+        write!(f, "/{}", self.prefix)
+    }
+}
+
 /// A socket of rtnetlink(7): it acts on the network namespace that it was made in.
 pub struct Route {
     socket: OwnedFd,
@@ -80,12 +98,13 @@ pub struct Route {
 }
 
 impl Route {
-    /// By this socket, which is the kernel's to answer within seconds.
+    /// By this socket, which nobody but the kernel sends to from now on: whoever is in the container's namespace gets
+    /// ECONNREFUSED, and can neither keep the runtime reading nor fill its buffer.
     ///
     /// # Errors
-    /// Those of setsockopt(2).
+    /// Those of connect(2).
     pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: Cell::new(1) })
     }
 
@@ -166,13 +185,16 @@ impl Route {
         self.sequence.set(sequence.wrapping_add(1));
         send(&self.socket, &request.finished(sequence), SendFlags::empty())?;
         let (mut buffer, mut interrupted) = (vec![0; 64 << 10], false);
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(left.ok_or(Errno::TIMEDOUT)?))?;
             let (length, _, from) = match recvfrom(&self.socket, buffer.as_mut_slice(), RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Err(Errno::TIMEDOUT),
                 received => received?,
             };
-            // Whoever may send in the container's namespace may send here; the kernel's port is 0.
+            // Before the socket was connected it had a port for a moment; the kernel's is 0.
             let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
             if from.is_none_or(|from| from.pid() != 0) {
                 continue;
@@ -309,6 +331,7 @@ fn movable(body: &[u8], index: i32) -> Option<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{getsockname, sendto};
 
     /// An answer of one message about an address of device 7.
     fn answer(flags: u32, scope: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
@@ -331,6 +354,28 @@ mod tests {
         assert_eq!(found(&answer(0x80, 0, own), 8), [], "another device's");
         assert_eq!(found(&answer(0, 0, own), 7), [], "for a while");
         assert_eq!(found(&answer(0x80, 253, own), 7), [], "of the link");
+    }
+
+    #[test]
+    fn nobody_but_the_kernel_sends_to_the_socket() {
+        let route = Route::new(pintle_sys::net::route_socket().unwrap()).unwrap();
+        let own = SocketAddrNetlink::try_from(getsockname(&route.socket).unwrap()).unwrap();
+        let sent = sendto(pintle_sys::net::route_socket().unwrap(), &[0; HEADER], SendFlags::empty(), &own);
+        // EPERM: without CAP_NET_ADMIN one may send to nobody.
+        assert!(matches!(sent, Err(Errno::CONNREFUSED | Errno::PERM)), "{sent:?}");
+        assert!(route.link("lo").is_ok(), "the kernel does");
+    }
+
+    #[test]
+    fn addresses_read_as_people_write_them() {
+        let address = |family, prefix, local: &[u8]| {
+            let (local, peer) = (local.to_vec(), local.to_vec());
+            Address { family, prefix, local, peer, broadcast: None }
+        };
+        let own = address(10, 64, &[0xfd, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((own.to_string(), own.is_ipv6()), ("fd00:9::1/64".to_owned(), true));
+        let own = address(2, 24, &[10, 0, 0, 1]);
+        assert_eq!((own.to_string(), own.is_ipv6()), ("10.0.0.1/24".to_owned(), false));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+use rustix::process::{PidfdGetfdFlags, Signal, geteuid, pidfd_getfd, pidfd_send_signal};
 use std::ffi::CStr;
 
 /// What the parent of a birth does while init works.
@@ -292,8 +292,16 @@ impl<C: Caller> Delivery<C> {
             }
             Message::SeccompFd { fd } => {
                 let listener = pidfd_getfd(&self.child.pidfd, fd, PidfdGetfdFlags::empty());
-                self.caller
-                    .filtered(self.child.pid, listener.context("fetch the seccomp listener: pidfd_getfd")?)?;
+                // To the kernel an exec's init, which was executed before it joined, is no process of the container's.
+                let why = match listener {
+                    Err(Errno::PERM) if !self.caller.of_container() && !geteuid().is_root() => {
+                        ": an ordinary user's exec can have no seccomp agent (listenerPath)"
+                    }
+                    _ => "",
+                };
+                let listener =
+                    listener.with_context(|| format!("fetch the seccomp listener{why}: pidfd_getfd"))?;
+                self.caller.filtered(self.child.pid, listener)?;
                 self.go(None)?;
             }
             Message::Opened => bail!("init sent what nobody asked for"),
