@@ -1,6 +1,7 @@
 //! What can go wrong, in two kinds: a command that does not end, which a table can tell, and everything else.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// Why there is no figure.
 #[derive(Debug)]
@@ -26,6 +27,17 @@ impl fmt::Display for Failure {
         match self {
             Self::Hangs(what) => write!(f, "{what}: hangs"),
             Self::Told(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+/// How a bench ends: what went wrong goes to standard error.
+pub fn told<E: fmt::Display>(done: std::result::Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
         }
     }
 }

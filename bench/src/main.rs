@@ -57,13 +57,7 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == command::HOLD) {
         return command::hold(words);
     }
-    match bench(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("bench: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    failure::told(bench(&Arguments::parse()))
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {

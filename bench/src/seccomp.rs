@@ -1,6 +1,8 @@
 //! pintle-bench-seccomp: Docker's and Podman's default seccomp profiles as programs of pintle and of libseccomp: how many
 //! instructions a call executes, and how long the making takes. bench/seccomp builds and starts it.
 
+#[expect(dead_code, reason = "its failures are sentences already")]
+mod failure;
 #[path = "../../runtime/src/plan/seccomp/tests/machine.rs"]
 #[expect(dead_code, reason = "only the tests verify a program")]
 mod interpreter;
@@ -58,13 +60,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match bench(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("bench: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    failure::told(bench(&Arguments::parse()))
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {

@@ -11,49 +11,8 @@ use std::process::Command;
 const BIRTHS: usize = 30;
 const AT_MOST: usize = 1000;
 
-/// All of them but those to look into other processes: CAP_SYS_PTRACE, and CAP_PERFMON, which shows where what is
-/// mapped.
-const RIGHTS: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+/// The rights to look into other processes; CAP_PERFMON shows where what is mapped.
+const TRACING: [&str; 2] = ["CAP_SYS_PTRACE", "CAP_PERFMON"];
 
 /// What of init an attacker can get at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -116,19 +75,23 @@ fn ordinary(b: &mut Bundle) {
 }
 
 fn all_but_tracing(b: &mut Bundle) {
-    for set in ["bounding", "effective", "permitted"] {
-        b.set(&format!("/process/capabilities/{set}"), json!(RIGHTS));
-    }
-    ordinary(b);
+    grant(b, |right| !TRACING.contains(&right));
 }
 
 fn all(b: &mut Bundle) {
-    all_but_tracing(b);
+    grant(b, |_| true);
+}
+
+/// Of all that there are, those.
+fn grant(b: &mut Bundle, which: fn(&str) -> bool) {
+    let features = Command::new(Runtime::under_test().binary()).arg("features").output().unwrap().stdout;
+    let features: Value = serde_json::from_slice(&features).unwrap();
+    let all = features["linux"]["capabilities"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let rights: Vec<&str> = all.filter(|right| which(right)).collect();
     for set in ["bounding", "effective", "permitted"] {
-        for right in ["CAP_SYS_PTRACE", "CAP_PERFMON"] {
-            b.push(&format!("/process/capabilities/{set}"), json!(right));
-        }
+        b.set(&format!("/process/capabilities/{set}"), json!(rights));
     }
+    ordinary(b);
 }
 
 fn all_in_user_namespace(b: &mut Bundle) {
@@ -165,6 +128,11 @@ fn with_secrets<S: AsRef<OsStr>>(t: &Sandbox, arguments: impl IntoIterator<Item 
 fn births(c: &Container<'_>, begin: impl FnMut(usize)) {
     let saw = || c.stdout().contains("saw init");
     (0..AT_MOST).take_while(|n| *n < BIRTHS || !saw()).for_each(begin);
+}
+
+/// Executes one program after the other.
+fn exec(t: &Sandbox, c: &Container<'_>, n: usize) {
+    with_secrets(t, [&["exec", &c.id], PROGRAMS[n % PROGRAMS.len()]].concat());
 }
 
 /// Ends a siege that is a container's program; what it tells.
@@ -244,11 +212,7 @@ fn an_exec_is_besieged_in_vain() {
         let c = t.start(&bundle(&t, &["/probe", "besiege"], attacker.rights));
         c.wait_for_output("ready");
         unchanged(|| {
-            births(&c, |n| {
-                let mut exec = vec!["exec", &c.id];
-                exec.extend(PROGRAMS[n % PROGRAMS.len()]);
-                with_secrets(&t, exec);
-            });
+            births(&c, |n| exec(&t, &c, n));
             in_vain(&lift(&c), attacker.entering);
         });
     });
@@ -272,11 +236,7 @@ fn an_exec_is_besieged_in_vain_from_the_hosts_pid_namespace() {
         let c = t.start(b.without_namespace("pid").without_namespace("cgroup"));
         c.wait_for_output("ready");
         unchanged(|| {
-            births(&c, |n| {
-                let mut exec = vec!["exec", &c.id];
-                exec.extend(PROGRAMS[n % PROGRAMS.len()]);
-                with_secrets(&t, exec);
-            });
+            births(&c, |n| exec(&t, &c, n));
             let mut told = lift(&c);
             // Of these there is more to be seen here, and whose they are is not told by a name.
             told["names"] = json!([]);
