@@ -94,6 +94,8 @@ pub fn supervise(home: &Path, run: &Run) {
                 supervisor.record.trouble = error.to_string();
                 supervisor.tell(Err(&error));
             }
+            // The lock goes with the process and not before: who finds it free finds no supervisor, either.
+            std::mem::forget(supervisor);
         }
         Err(error) => tell(caller, Err(&error)),
     }
