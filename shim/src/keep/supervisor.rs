@@ -382,7 +382,11 @@ impl Supervisor {
         if let Some((_, status)) = early.into_iter().find(|(early, _)| *early == pid) {
             self.exited(status, Duration::ZERO);
         } else if self.stop.asked {
-            self.signal(self.stop.signal);
+            match self.stop.deadline {
+                Some(_) => self.signal(self.stop.signal),
+                // The time was over just as it was born, too late to end the runtime instead.
+                None => self.kill(),
+            }
         }
     }
 
