@@ -58,11 +58,15 @@ mod tests {
 
     #[test]
     fn code_goes_once_and_comes_back() {
-        let mut idle = Idle { due: Some(Instant::now()) };
-        let before = files();
-        idle.awake(false);
-        let after = files();
-        assert!(after < before, "{after} KiB after {before}");
+        let mut idle = Idle::default();
+        // Other tests of this process call its code back meanwhile.
+        let went = (0..100).any(|_| {
+            idle = Idle { due: Some(Instant::now()) };
+            let before = files();
+            idle.awake(false);
+            files() < before
+        });
+        assert!(went, "it never held less than before");
         assert_eq!(idle.due(), None, "it is gone until something happens");
         idle.awake(true);
         assert!(idle.due().unwrap() > Instant::now());

@@ -51,7 +51,7 @@ impl Place {
     fn new(script: &str) -> Option<Self> {
         let busybox = pintle_tests::static_busybox()?;
         let number = PLACES.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("pk{}-{number}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("pk{}-{number:02}", std::process::id()));
         for folder in ["proc", "dev", "sys", "bin"] {
             fs::create_dir_all(dir.join("bundle/rootfs").join(folder)).expect("a rootfs");
         }
@@ -104,10 +104,6 @@ impl Place {
         all[0].clone()
     }
 
-    fn wait_until(&self, status: &str) {
-        wait_for(status, || self.record()["status"] == status);
-    }
-
     #[track_caller]
     fn wait_for_log(&self, text: &str) {
         wait_for(text, || self.call("logs", &[]).out.contains(text));
@@ -127,7 +123,7 @@ impl Place {
         count("state") + count("root")
     }
 
-    /// Processes that have this place in their arguments.
+    /// Processes that have this place in their arguments; no name of a place is the beginning of another's.
     fn processes(&self) -> Vec<String> {
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         let arguments = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
@@ -149,10 +145,9 @@ impl Drop for Place {
 
 #[test]
 fn output_is_logged_and_the_status_is_kept_until_rm() {
-    let Some(place) = Place::new("echo one; echo two >&2; printf thr; sleep 0.3; echo ee; cat; exit 7")
-    else {
-        return;
-    };
+    let script =
+        "echo one; echo two >&2; printf thr; while [ ! -e /go ]; do sleep 0.05; done; echo ee; cat; exit 7";
+    let Some(place) = Place::new(script) else { return };
     let waiting = place.begin("wait", &[]);
     Said::of(waiting.wait_with_output().expect("its end")).fails("no such container here");
     place.run(&[]).ok();
@@ -160,6 +155,7 @@ fn output_is_logged_and_the_status_is_kept_until_rm() {
     place.call("rm", &[]).fails("has not ended");
     assert_eq!(place.record()["status"], "running");
     let waiting = place.begin("wait", &[]);
+    fs::write(place.dir.join("bundle/rootfs/go"), "").expect("a file");
     assert_eq!(Said::of(waiting.wait_with_output().expect("its end")).code, 7);
     assert_eq!(place.call("wait", &[]).code, 7);
     let said = place.call("logs", &[]);
@@ -248,8 +244,8 @@ fn logs_follow_until_the_end_through_renamed_files() {
 #[test]
 fn a_failure_is_restarted_as_often_as_was_said() {
     let Some(mut place) = Place::new("echo life; exit 3") else { return };
-    place.run(&["--restart", "on-failure:2"]).ok();
     let begin = Instant::now();
+    place.run(&["--restart", "on-failure:2"]).ok();
     assert_eq!(place.call("wait", &[]).code, 3);
     assert!(begin.elapsed().as_millis() >= 250, "pauses of 100 and 200 ms");
     assert_eq!(place.number("restarts"), 2);
@@ -264,7 +260,11 @@ fn a_failure_is_restarted_as_often_as_was_said() {
 fn stop_ends_even_what_is_always_restarted() {
     let Some(place) = Place::new("echo life") else { return };
     place.run(&["--restart", "always"]).ok();
-    wait_for("some restarts", || place.number("restarts") >= 3);
+    // The stop comes in a pause of 1.6 seconds: in a life it would decide how that one ends.
+    wait_for("a long pause", || {
+        let record = place.record();
+        record["status"] == "restarting" && record["restarts"].as_i64() >= Some(4)
+    });
     place.call("stop", &[]).ok();
     let restarts = place.number("restarts");
     assert_eq!((place.call("wait", &[]).code, place.record()["status"].as_str()), (0, Some("exited")));
@@ -309,43 +309,71 @@ fn clients_share_input_and_output() {
     };
     place.run(&["--interactive"]).ok();
     let mut one = place.begin("attach", &[]);
-    let two = place.begin("attach", &["--no-stdin"]);
+    let heard = place.dir.join("heard");
+    let mut two = place.command("attach", &["--no-stdin"]);
+    let mut two = two.stdout(fs::File::create(&heard).expect("a file")).spawn().expect("a call");
     let mut typed = one.stdin.take().expect("a pipe");
-    let mut first = [0; 4];
-    // Both are there when the second has seen something, too.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    typed.write_all(b"a\n").expect("typing");
-    one.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("an answer");
-    assert_eq!(&first, b"got ");
+    let mut lines = String::new();
+    // The second is there when it has heard something; the first hears each line before another is typed.
+    wait_for("the second to hear", || {
+        let mut line = [0; 6];
+        typed.write_all(b"a\n").expect("typing");
+        one.stdout.as_mut().expect("a pipe").read_exact(&mut line).expect("an answer");
+        assert_eq!(&line, b"got a\n");
+        lines.push_str("got a\n");
+        fs::metadata(&heard).expect("a file").len() > 0
+    });
     typed.write_all(b"end\n").expect("typing");
     let one = Said::of(one.wait_with_output().expect("its end"));
-    let two = Said::of(two.wait_with_output().expect("its end"));
-    assert_eq!((one.code, one.out.as_str()), (5, "a\ngot end\n"));
-    assert_eq!((two.code, two.out.as_str()), (5, "got a\ngot end\n"));
+    assert_eq!((one.code, one.out.as_str()), (5, "got end\n"));
+    assert_eq!(two.wait().expect("its end").code(), Some(5));
+    let heard = fs::read_to_string(&heard).expect("text");
+    let before = heard.strip_suffix("got end\n").expect("the last line");
+    assert!(before.starts_with("got a\n") && lines.ends_with(before), "{heard}");
     place.call("attach", &[]).fails("has ended");
 }
 
 #[test]
 fn who_does_not_read_keeps_nobody_waiting_and_is_told_what_was_left_out() {
-    let Some(place) = Place::new("read go; seq 100000 299999; read go; echo last; sleep 0.2") else { return };
+    let echo = "while read word && [ $word != go ]; do echo $word; done";
+    let Some(place) = Place::new(&format!("{echo}; seq 100000 299999; {echo}; echo last; sleep 0.2")) else {
+        return;
+    };
     place.run(&["--interactive", "--log-size", "100M"]).ok();
-    // Nobody reads its output yet, and what it has no room for waits in no memory.
-    let slow = place.begin("attach", &["--no-stdin"]);
-    let mut other = place.begin("attach", &[]);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let errors = place.dir.join("errors");
+    let mut slow = place.command("attach", &["--no-stdin"]);
+    let errors_of_slow = fs::File::create(&errors).expect("a file");
+    let slow = slow.stdout(Stdio::piped()).stderr(errors_of_slow).spawn().expect("a call");
+    let heard = place.dir.join("heard");
+    let mut other = place.command("attach", &[]);
+    let file = fs::File::create(&heard).expect("a file");
+    let mut other = other.stdin(Stdio::piped()).stdout(file).spawn().expect("a call");
     let mut typed = other.stdin.take().expect("a pipe");
-    let reader = std::thread::spawn(move || Said::of(other.wait_with_output().expect("its end")));
-    typed.write_all(b"go\n").expect("typing");
+    let mut say = |word: &[u8]| typed.write_all(word).expect("typing");
+    let waiting = slow.stdout.as_ref().expect("a pipe");
+    wait_for("both to be there", || {
+        say(b"a\n");
+        rustix::io::ioctl_fionread(waiting).expect("a pipe") > 0
+    });
+    // Nobody reads its output yet, and what it has no room for waits in no memory.
+    say(b"go\n");
     place.wait_for_log("\n299999\n");
     let reading = std::thread::spawn(move || Said::of(slow.wait_with_output().expect("its end")));
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    typed.write_all(b"go\n").expect("typing");
+    // Who is told has taken all that came before; who hears words again after numbers, too.
+    wait_for("both to have caught up", || {
+        say(b"a\n");
+        let [errors, heard] = [&errors, &heard].map(|file| fs::read_to_string(file).expect("text"));
+        errors.contains(" bytes were left out here") && heard.contains('0') && heard.ends_with("\na\n")
+    });
+    say(b"go\n");
     assert_eq!(place.call("wait", &[]).code, 0);
-    let slow = reading.join().expect("a reader");
-    assert!(slow.err.contains(" bytes were left out here"), "{}", slow.err);
-    assert!(slow.out.starts_with("100000\n") && slow.out.ends_with("last\n"), "what it had room for");
-    assert!(reader.join().expect("a reader").out.ends_with("last\n"));
-    assert_eq!(place.call("logs", &[]).ok().lines().count(), 200_001);
+    let slow = reading.join().expect("a reader").out;
+    let first = slow.trim_start_matches("a\n");
+    assert!(first.starts_with("100000\n") && slow.ends_with("last\n"), "what it had room for");
+    other.wait().expect("its end");
+    assert!(fs::read_to_string(&heard).expect("text").ends_with("\nlast\n"));
+    let log = place.call("logs", &[]).ok();
+    assert_eq!(log.lines().filter(|line| *line != "a").count(), 200_001);
 }
 
 #[test]
@@ -370,10 +398,12 @@ fn input_that_nobody_takes_waits_with_its_sender() {
 
 #[test]
 fn a_terminal_is_left_by_keys_and_found_again() {
-    let script = "trap 'echo now $(stty size)' WINCH; while :; do read line && echo got $line; [ $line = end ] && exit 4; done";
+    let script = "trap 'echo now $(stty size)' WINCH; echo ready; while :; do read line && echo got $line; [ $line = end ] && exit 4; done";
     let Some(mut place) = Place::new(script) else { return };
     place.config["process"]["terminal"] = json!(true);
     place.run(&[]).ok();
+    // From now on it hears of its terminal's size.
+    place.wait_for_log("ready");
     let (pty, slave) = Pty::open(33, 77);
     let attach = || {
         let [stdin, stdout, stderr] = Pty::streams(&slave);
@@ -436,13 +466,12 @@ fn a_supervisor_that_hangs_is_killed_by_rm() {
 #[test]
 fn a_runtime_that_hangs_does_not_keep_stop_from_ending_it() {
     let Some(mut place) = Place::new("exit 1") else { return };
-    let gate = place.dir.join("gate");
-    let hook = format!("[ ! -e {} ] || sleep 1000", gate.display());
+    let (gate, hangs) = (place.dir.join("gate"), place.dir.join("hangs"));
+    let hook = format!("[ ! -e {} ] || {{ : >{}; sleep 1000; }}", gate.display(), hangs.display());
     place.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
     place.run(&["--restart", "always"]).ok();
     fs::write(&gate, "").expect("a file");
-    place.wait_until("starting");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_for("a hook that hangs", || hangs.exists());
     place.call("stop", &["--time", "1"]).ok();
     assert_eq!(place.call("wait", &[]).code, 125);
 }

@@ -1,5 +1,8 @@
 //! Many commands at once on one store: each blob is fetched once, and nobody waits for somebody who waits.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -63,24 +66,38 @@ fn images_that_share_layers_are_pulled_at_once_in_any_order() {
 fn who_waits_for_a_killed_command_goes_on_where_it_stopped() {
     let place = Place::new("heir");
     let server = Server::new();
-    server.pace(16 << 10, Duration::from_millis(10));
+    server.pace(16 << 10, Duration::from_millis(40));
     let image = Image::of(&[Tar::default().noise("a", 2, 300_000).archive()], json!({}));
     let name = image.publish(&server, "a");
-    let path = format!("/blobs/{}", image.layers[0].0.digest);
+    let digest = &image.layers[0].0.digest;
+    let path = format!("/blobs/{digest}");
+    let name_there = format!("{}-{}", digest.algorithm().name(), digest.hex());
+    let [partial, lock] = ["partial", "locks"].map(|dir| place.path("store").join(dir).join(&name_there));
     let mut first = place.command("store", &["pull", &name]).spawn().unwrap();
-    while server.sent(&path) < 200_000 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut until = |condition: &dyn Fn() -> bool| {
+        while !condition() {
+            assert_eq!(first.try_wait().unwrap(), None, "it is still at work");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    until(&|| fs::metadata(&partial).is_ok_and(|file| file.len() > 200_000));
     let second = place.command("store", &["pull", &name]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(60));
+    until(&|| is_waited_for(&lock));
     first.kill().unwrap();
     first.wait().unwrap();
     let outcome = finish(second);
     assert_eq!(outcome.code, Some(0), "{}", outcome.err);
     let seen = server.seen("GET", &path);
     let offset = seen[1].header("range").unwrap().strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap();
-    assert!(offset.parse::<u64>().unwrap() > 150_000 && seen.len() == 2, "{seen:?}");
+    assert!(offset.parse::<u64>().unwrap() > 200_000 && seen.len() == 2, "{seen:?}");
     // What the killed one was making is swept away by the first command that is alone.
     place.ok("store", &["ls"]);
     place.is_tidy("store");
+}
+
+/// Somebody stands in line for the lock of a file, proc_locks(5).
+fn is_waited_for(file: &Path) -> bool {
+    let inode = fs::metadata(file).map_or(0, |file| file.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|lock| lock.contains("->") && lock.contains(&format!(":{inode} ")))
 }

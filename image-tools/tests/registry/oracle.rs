@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,9 +51,21 @@ fn program() -> Option<Command> {
 
 /// Starts one, for the user `me` with the password `geheim`, and a `certs.d` in its folder.
 pub fn start() -> Option<Registry> {
-    let mut command = program()?;
+    for _ in 0..5 {
+        let registry = serve(program()?);
+        if registry.is_some() {
+            return registry;
+        }
+    }
+    panic!("docker-registry does not start, or others take every port before it")
+}
+
+/// At a port that was free a moment ago. None: it ended, as where another registry has taken that one.
+fn serve(mut command: Command) -> Option<Registry> {
     let dir = tempfile("oracle");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // None of those that the kernel gives to whoever asks for any, ip(7).
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = std::iter::repeat_with(|| fastrand::u16(20_000..32_768)).find(is_free).unwrap();
     let host = format!("localhost:{port}");
     let authority = Authority::new();
     let (certificate, key) = authority.issue("localhost");
@@ -77,9 +89,15 @@ pub fn start() -> Option<Registry> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let registry = Registry { child, host, dir };
+    let mut registry = Registry { child, host, dir };
     let until = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    let patience = Duration::from_secs(1);
+    let client = Client::new(Settings { patience, retries: 0, ..registry.settings("geheim") }).unwrap();
+    // Another registry has a certificate of another authority's.
+    while client.login(&registry.host).is_err() {
+        if registry.child.try_wait().unwrap().is_some() {
+            return None;
+        }
         assert!(Instant::now() < until, "docker-registry does not start");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -87,13 +105,16 @@ pub fn start() -> Option<Registry> {
 }
 
 impl Registry {
-    fn client(&self, password: &str) -> Client {
-        let settings = Settings {
+    fn settings(&self, password: &str) -> Settings {
+        Settings {
             certificates: vec![self.dir.join("certs.d")],
             credentials: Some(credentials("me", password)),
             ..settings()
-        };
-        Client::new(settings).unwrap()
+        }
+    }
+
+    fn client(&self, password: &str) -> Client {
+        Client::new(self.settings(password)).unwrap()
     }
 
     fn name(&self, rest: &str) -> Reference {

@@ -78,8 +78,14 @@ impl Call {
 
     /// To its end.
     #[track_caller]
-    pub fn end(mut self) -> Answer {
-        let status = patiently(&mut self.child, &self.words);
+    pub fn end(self) -> Answer {
+        self.end_within(PATIENCE)
+    }
+
+    /// To its end, for what has more to do than other calls.
+    #[track_caller]
+    pub fn end_within(mut self, patience: Duration) -> Answer {
+        let status = patiently(&mut self.child, &self.words, patience);
         Answer { code: code(status), stdout: read(&self.out), stderr: read(&self.err) }
     }
 }
@@ -127,13 +133,13 @@ pub fn finish(command: Command, dir: &Path) -> Answer {
 }
 
 #[track_caller]
-fn patiently(child: &mut Child, words: &str) -> ExitStatus {
+fn patiently(child: &mut Child, words: &str, patience: Duration) -> ExitStatus {
     let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             return status;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > patience {
             let _ = child.kill();
             let _ = child.wait();
             panic!("hangs: {words}");

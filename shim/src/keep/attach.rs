@@ -61,6 +61,8 @@ pub fn attach(folder: &Folder, record: &Record, input: bool) -> Result<Left> {
             match Packet::receive(&socket, RecvFlags::empty()) {
                 Ok(Some(packet)) if show(&packet, terminal.is_some()) => {}
                 Ok(Some(_)) => return Ok(Left::Detached),
+                // Told once, where what was sent last found nobody: what was printed before it is still to come.
+                Err(Errno::CONNRESET) => {}
                 Ok(None) | Err(_) => return Ok(Left::Ended),
             }
         }

@@ -94,6 +94,8 @@ pub fn supervise(home: &Path, run: &Run) {
                 supervisor.record.trouble = error.to_string();
                 supervisor.tell(Err(&error));
             }
+            // The lock goes with the process and not before: who finds it free finds no supervisor, either.
+            std::mem::forget(supervisor);
         }
         Err(error) => tell(caller, Err(&error)),
     }
@@ -380,7 +382,11 @@ impl Supervisor {
         if let Some((_, status)) = early.into_iter().find(|(early, _)| *early == pid) {
             self.exited(status, Duration::ZERO);
         } else if self.stop.asked {
-            self.signal(self.stop.signal);
+            match self.stop.deadline {
+                Some(_) => self.signal(self.stop.signal),
+                // The time was over just as it was born, too late to end the runtime instead.
+                None => self.kill(),
+            }
         }
     }
 
