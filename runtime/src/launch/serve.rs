@@ -270,7 +270,8 @@ impl<C: Caller> Delivery<C> {
                 let pid = self.child.pid;
                 let path = format!("/proc/{pid}/ns/net");
                 let namespace = openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-                let socket = beside(pid, namespaces::NETWORK, &[], |_| Step::SendRouteSocket {})?;
+                let socket =
+                    beside(self.child.pidfd.as_fd(), namespaces::NETWORK, &[], |_| Step::SendRouteSocket {})?;
                 net_devices::give(&self.birth.net_devices, socket, namespace.context(path)?)?;
                 self.go(None)?;
             }
@@ -407,13 +408,13 @@ impl<C: Caller> Delivery<C> {
         // Who must not sleep bears nobody with other ids than its own: what init can't open then, nobody here can.
         let opened = match self.flags.contains(RecvFlags::DONTWAIT) {
             true => Err(Error::new("nobody to open it")),
-            false => beside(self.child.pid, namespaces::MOUNT, &[], |_| Step::SendPath { path }),
+            false => beside(self.child.pidfd.as_fd(), namespaces::MOUNT, &[], |_| Step::SendPath { path }),
         };
         self.go(opened.ok().as_ref().map(AsFd::as_fd))
     }
 
     fn mapped_tree(&self, path: &CStr, map: OwnedFd, (recursive, all): (bool, bool)) -> Result<OwnedFd> {
-        beside(self.child.pid, namespaces::MOUNT, &[map], |steps| {
+        beside(self.child.pidfd.as_fd(), namespaces::MOUNT, &[map], |steps| {
             let id_map = steps.slot(Slot::MountMap(0));
             Step::SendTree { path, recursive, id_map, id_map_recursive: all }
         })
@@ -463,16 +464,13 @@ fn describe(ending: Ending) -> String {
     }
 }
 
-/// What a process with our ids sends from the namespaces of these `kinds` that `pid` is in.
+/// What a process with our ids sends from the namespaces of these `kinds` that `process`, a pidfd, is in.
 fn beside<'a>(
-    pid: i32,
+    process: BorrowedFd<'_>,
     kinds: u32,
     mount_maps: &[OwnedFd],
     last: impl FnOnce(&mut Steps) -> Step<'a>,
 ) -> Result<OwnedFd> {
-    let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new("no process"))?;
-    let pidfd =
-        rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).context("pidfd_open")?;
     let mut steps = Steps::new();
     steps.push(&Step::Undumpable {});
     let descriptor = steps.slot(Slot::ContainerInit);
@@ -480,11 +478,8 @@ fn beside<'a>(
     let last = last(&mut steps);
     steps.push(&last);
     let birth = Birth { steps, first_private: 3, ..Birth::default() };
-    let descriptors = spawn::Descriptors {
-        container_init: Some(pidfd.as_fd()),
-        mount_maps,
-        ..spawn::Descriptors::default()
-    };
+    let descriptors =
+        spawn::Descriptors { container_init: Some(process), mount_maps, ..spawn::Descriptors::default() };
     let helper = spawn::init(&birth, &descriptors, None)?;
     let mut buffer = [0; LONGEST];
     let answer = receive(&helper.channel, &mut buffer).context("read from helper");
