@@ -94,7 +94,6 @@ fn decide(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, String> {
         .unwrap_or_default();
     let inode = |path: &std::path::Path| path.as_os_str().len() as u64 + 100;
     let facts = Facts {
-        bundle: "/bundle".into(),
         rootfs: "/bundle/rootfs".into(),
         rootfs_mount: 1,
         namespaces: namespaces

@@ -217,17 +217,17 @@ fn own(option: &str) -> bool {
 fn words(mut given: Vec<String>, readonly: bool, options: &[String]) {
     let mut expect: Vec<String> = readonly.then(|| "ro".to_owned()).into_iter().collect();
     let said = |(n, option): &(usize, &String)| {
-        let contrary = CONTRARY.iter().find(|(word, _)| word == option).map_or("", |(_, contrary)| contrary);
-        let after = options.iter().skip(n + 1).any(|later| later == contrary);
-        let mut before = options.iter().take(*n).rev().take_while(|earlier| *earlier != contrary);
+        let contrary = CONTRARY.iter().find(|(word, _)| word == option).map(|(_, contrary)| *contrary);
+        let takes_back = |other: &&String| Some(other.as_str()) == contrary;
+        let after = options.iter().skip(n + 1).any(|later| takes_back(&later));
+        let mut before = options.iter().take(*n).rev().take_while(|earlier| !takes_back(earlier));
         WHOLE.contains(&(option, true)) && !after && !before.any(|earlier| earlier == *option)
     };
     expect.extend(options.iter().enumerate().filter(said).map(|(_, option)| option.clone()));
     let head: Vec<String> = given.drain(..expect.len().min(given.len())).collect();
     assert_eq!(head, expect);
     let data: Vec<&String> = options.iter().filter(|option| !own(option)).collect();
-    // Quotes and backslashes have rules of their own; what has neither is split at its commas.
-    // So have values that fsconfig(2) does not take as a whole.
+    // Quotes, backslashes and what is too long for fsconfig(2) have rules of their own; the rest is split at its commas.
     if data.iter().any(|option| option.contains(['"', '\\']) || option.len() > 255) {
         return;
     }

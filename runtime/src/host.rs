@@ -3,7 +3,7 @@
 
 use crate::bail;
 use crate::error::{Context, Result, errno_text};
-use crate::spec::{LinuxIdMapping, LinuxNamespace, Spec};
+use crate::spec::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 use pintle_sys::mount::TREE_NAMESPACE;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -116,8 +116,6 @@ pub fn in_user_namespace() -> Result<bool> {
 /// What fstat and ioctl said about the paths that config.json names: data for `plan`.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The bundle, resolved.
-    pub bundle: PathBuf,
     /// The rootfs, resolved.
     pub rootfs: PathBuf,
     /// The mount that holds it.
@@ -144,6 +142,8 @@ pub struct IdRanges {
 pub struct Opened {
     /// Per element of `linux.namespaces`: the namespace at its path.
     pub namespaces: Vec<Option<OwnedFd>>,
+    /// Which of them is the user namespace.
+    pub user: Option<usize>,
 }
 
 /// Opens each named path once.
@@ -152,13 +152,14 @@ pub struct Opened {
 /// A path that is not there, or is no namespace of its kind; the place in config.json comes first.
 pub fn survey(spec: &Spec, bundle: &Path) -> Result<(Facts, Opened)> {
     let rootfs = rootfs(spec, bundle)?;
-    let resolved = std::fs::canonicalize(bundle).with_context(|| bundle.display().to_string())?;
-    let rootfs_mount = mount_of(&rootfs)?;
-    let mut facts = Facts { bundle: resolved, rootfs_mount, rootfs, ..Facts::default() };
+    let mut facts = Facts { rootfs_mount: mount_of(&rootfs)?, rootfs, ..Facts::default() };
     let mut opened = Opened::default();
     let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
     for (n, namespace) in namespaces.iter().enumerate() {
         let found = open_namespace(namespace).with_context(|| format!("linux.namespaces[{n}]"))?;
+        if namespace.typ() == LinuxNamespaceType::User && found.is_some() {
+            opened.user = Some(n);
+        }
         facts.namespaces.push(found.as_ref().map(|(inode, _)| *inode));
         opened.namespaces.push(found.map(|(_, fd)| fd));
     }

@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod agent;
+pub mod helper;
 pub mod ids;
 pub mod image;
 pub mod mount_maps;

@@ -43,6 +43,14 @@ pub struct Spec {
     pub linux: Option<Linux>,
 }
 
+impl Spec {
+    /// Whether the container has such a namespace, new or joined, rather than the runtime's own.
+    pub fn has_namespace(&self, kind: LinuxNamespaceType) -> bool {
+        let list = self.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
+        list.iter().any(|namespace| namespace.typ() == kind)
+    }
+}
+
 /// `root`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

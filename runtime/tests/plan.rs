@@ -39,7 +39,6 @@ fn facts(config: &Value) -> Facts {
     let listed = |key: &str| map(config["linux"][key].clone()).or_else(|| map(all())).expect("a map of all");
     let list = config["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
     Facts {
-        bundle: "/bundle".into(),
         rootfs: "/bundle/rootfs".into(),
         rootfs_mount: 1,
         namespaces: list.iter().map(|n| n["path"].as_str().map(|path| path.len() as u64 + 100)).collect(),

@@ -73,6 +73,17 @@ pub fn needs_devices() {
     }
 }
 
+/// Skips on an older kernel.
+pub fn needs_linux(major: u32, minor: u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (major, minor) {
+        skip(format!("Linux {release} is older than {major}.{minor}"));
+    }
+}
+
 /// Where the unified hierarchy is mounted.
 pub fn cgroup_mount() -> &'static Path {
     let unified = Path::new("/sys/fs/cgroup/unified");

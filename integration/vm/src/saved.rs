@@ -31,7 +31,7 @@ pub fn state(image: &Image, shape: Shape) -> Result<Saved> {
     if !saved.memory.exists() {
         let bar = image::spinner(&format!("boot a machine with {} once, and save it", shape.init.name()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        let made = machine::with_another("boot", || save(image, shape, &saved));
+        let made = save(image, shape, &saved);
         bar.finish_and_clear();
         made.context("save a booted machine")?;
     }

@@ -237,7 +237,7 @@ steps! {
     1 Undumpable {}
     /// Waits until the parent wrote the id maps of the user namespace this process was born in.
     2 AwaitMaps {}
-    /// Asks the parent to write the id maps of the user namespace just unshared, and waits.
+    /// Asks the parent to write the id maps of the user namespace just unshared, or to read those of one just joined, and waits.
     3 AskMaps {}
     /// The processors to run on.
     62 Affinity { /** By number; none at all: every one that the cgroup allows. */ processors: Numbers<'a>, }

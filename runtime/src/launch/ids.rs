@@ -1,15 +1,12 @@
 //! The id maps of a user namespace, written and read from outside. user_namespaces(7)
 
-use super::{procfs, sentence, spawn};
-use crate::bail;
+use super::{helper, procfs, spawn};
 use crate::error::{Context, Error, Result};
 use crate::host::{IdRanges, Opened};
-use crate::plan::Birth;
 use crate::plan::namespaces::{self, IdMaps};
 use crate::plan::steps::{Slot, Steps};
-use crate::spec::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Spec};
-use pintle_init::channel::{LONGEST, Message, receive};
-use pintle_init::order::{Field, Step};
+use crate::spec::{LinuxIdMapping, LinuxIdMappingBuilder};
+use pintle_init::order::Step;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
@@ -67,46 +64,27 @@ fn patiently<T>(attempt: impl Fn() -> std::result::Result<T, Errno>) -> std::res
     }
 }
 
-/// The maps of the user namespace that config.json wants joined, if there is one: as a process of ours in it has them, for
-/// only its members' maps can be read, and a path says nothing about who is one.
+/// The maps of the user namespace that is to be joined, if there is one: as a process of ours in it has them, for only its
+/// members' maps can be read, and a path says nothing about who is one.
 ///
 /// # Errors
 /// A namespace that this process may not enter.
-pub fn of_joined(spec: &Spec, opened: &Opened) -> Result<IdRanges> {
-    let listed = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
-    let joined = listed.iter().zip(&opened.namespaces).position(|(namespace, descriptor)| {
-        namespace.typ() == LinuxNamespaceType::User && descriptor.is_some()
-    });
-    let Some(place) = joined else { return Ok(IdRanges::default()) };
+pub fn of_joined(opened: &Opened) -> Result<IdRanges> {
+    let Some(place) = opened.user else { return Ok(IdRanges::default()) };
     let mut steps = Steps::new();
-    steps.push(&Step::Undumpable {});
     let descriptor = steps.slot(Slot::Namespace(place));
-    steps.push(&Step::Join { kinds: namespaces::USER, descriptor, deferrable: false });
-    steps.push(&Step::AskMaps {});
-    let birth = Birth { steps, first_private: 3, ..Birth::default() };
+    let join = Step::Join { kinds: namespaces::USER, descriptor, deferrable: false };
     let descriptors = spawn::Descriptors { opened: Some(opened), ..spawn::Descriptors::default() };
-    let member = spawn::init(&birth, &descriptors, None)?;
-    let ranges = read(&birth, &member);
-    spawn::end(&member);
-    ranges.with_context(|| format!("failed to cache mappings for userns: linux.namespaces[{place}]"))
+    // It asks for maps that it has already: only to be looked at.
+    helper::run(steps, [join, Step::AskMaps {}], &descriptors, |member, _| {
+        Ok(IdRanges { uids: ranges(member.pid, "uid_map")?, gids: ranges(member.pid, "gid_map")? })
+    })
+    .with_context(|| format!("failed to cache mappings for userns: linux.namespaces[{place}]"))
 }
 
-fn read(birth: &Birth, member: &spawn::Child) -> Result<IdRanges> {
-    let mut buffer = [0; LONGEST];
-    let (length, _) = receive(&member.channel, &mut buffer).context("read from helper")?;
-    match Message::take(&mut &buffer[..length]) {
-        Ok(Message::Maps) => {}
-        Ok(Message::Failed { step, errno, operation, text }) => {
-            return Err(sentence::failure(&birth.steps, usize::from(step), errno, operation, text));
-        }
-        _ => bail!("the helper said nothing"),
-    }
-    let maps = |file: &str| {
-        let text =
-            procfs::read(member.pid, file).with_context(|| format!("read /proc/{}/{file}", member.pid))?;
-        text.lines().map(range).collect::<Option<_>>().ok_or_else(|| Error::new(format!("{file}: {text:?}")))
-    };
-    Ok(IdRanges { uids: maps("uid_map")?, gids: maps("gid_map")? })
+fn ranges(pid: i32, file: &str) -> Result<Vec<LinuxIdMapping>> {
+    let text = procfs::read(pid, file).with_context(|| format!("read /proc/{pid}/{file}"))?;
+    text.lines().map(range).collect::<Option<_>>().ok_or_else(|| Error::new(format!("{file}: {text:?}")))
 }
 
 /// A line `INSIDE OUTSIDE COUNT`.

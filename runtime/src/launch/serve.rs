@@ -1,6 +1,7 @@
 //! The exchange with init, from the clone until all is prepared (docs/birth.md). init says what it needs, in its own
 //! order; this answers. An end without a word is a death, and told as one. A caller that must not sleep goes on by turns.
 
+use super::helper::beside;
 use super::spawn::{self, Child, Ending};
 use super::{ids, image, net_devices, procfs, sentence};
 use crate::bail;
@@ -9,8 +10,8 @@ use crate::error::{Context, Error, Kind, Result, phrase};
 use crate::plan::Birth;
 use crate::plan::namespaces;
 use crate::plan::process::Sync;
-use crate::plan::steps::{Slot, Steps};
-use pintle_init::channel::{LONGEST, Message, receive, receive_by, send_descriptor};
+use crate::plan::steps::Slot;
+use pintle_init::channel::{LONGEST, Message, receive_by, send_descriptor};
 use pintle_init::order::{Field, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -462,33 +463,4 @@ fn describe(ending: Ending) -> String {
         (None, Some(signal)) => format!("init was killed by signal: {}", sentence::signal_name(signal)),
         (None, None) => "init is gone".to_owned(),
     }
-}
-
-/// What a process with our ids sends from the namespaces of these `kinds` that `process`, a pidfd, is in.
-fn beside<'a>(
-    process: BorrowedFd<'_>,
-    kinds: u32,
-    mount_maps: &[OwnedFd],
-    last: impl FnOnce(&mut Steps) -> Step<'a>,
-) -> Result<OwnedFd> {
-    let mut steps = Steps::new();
-    steps.push(&Step::Undumpable {});
-    let descriptor = steps.slot(Slot::ContainerInit);
-    steps.push(&Step::Join { kinds, descriptor, deferrable: false });
-    let last = last(&mut steps);
-    steps.push(&last);
-    let birth = Birth { steps, first_private: 3, ..Birth::default() };
-    let descriptors =
-        spawn::Descriptors { container_init: Some(process), mount_maps, ..spawn::Descriptors::default() };
-    let helper = spawn::init(&birth, &descriptors, None)?;
-    let mut buffer = [0; LONGEST];
-    let answer = receive(&helper.channel, &mut buffer).context("read from helper");
-    spawn::end(&helper);
-    let (length, descriptor) = answer?;
-    if let (Ok(Message::Failed { step, errno, operation, text }), _) =
-        (Message::take(&mut &buffer[..length]), &descriptor)
-    {
-        return Err(sentence::failure(&birth.steps, usize::from(step), errno, operation, text));
-    }
-    descriptor.ok_or_else(|| Error::new("the helper sent nothing"))
 }

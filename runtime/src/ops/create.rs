@@ -17,7 +17,7 @@ use crate::plan::cgroup::Write;
 use crate::plan::cgroup::systemd::Unit;
 use crate::plan::{self, Plan, namespaces};
 use crate::resctrl;
-use crate::spec::{self, Hook};
+use crate::spec::{self, Hook, LinuxNamespaceType, Spec};
 use crate::state::{self, Container, Lock, State};
 use crate::time;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -126,9 +126,13 @@ pub fn begin(
     streams: Streams<'_>,
 ) -> Result<Option<Box<dyn Underway>>> {
     state::check_id(&options.id)?;
-    let decision = decide_with(context, options, Purpose::Create, |told| told.by_turns = true)?;
-    // Without privileges there may be no cgroup to be born in.
-    if context.rootless || waits(&decision.plan) {
+    let spec = load(options)?;
+    // Without privileges there may be no cgroup to be born in; and whose ids a user namespace has, another process says.
+    if context.rootless || spec.has_namespace(LinuxNamespaceType::User) {
+        return Ok(None);
+    }
+    let decision = decide_with(context, options, Purpose::Create, &spec, |told| told.by_turns = true)?;
+    if waits(&decision.plan) {
         return Ok(None);
     }
     check_terminal(decision.plan.birth.terminal, streams.console.is_some(), true)?;
@@ -141,12 +145,12 @@ pub fn begin(
 fn waits(plan: &Plan) -> bool {
     let hooks = &plan.hooks;
     let own = [&hooks.prestart, &hooks.create_runtime, &plan.saved.poststart, &plan.saved.poststop];
-    let users = plan.saved.namespaces & namespaces::USER != 0 || !plan.birth.mount_maps.is_empty();
-    let others = !plan.birth.net_devices.devices.is_empty()
+    let others = !plan.birth.mount_maps.is_empty()
+        || !plan.birth.net_devices.devices.is_empty()
         || plan.cgroup.unit.is_some()
         || plan.saved.rdt.is_some()
         || plan.saved.seccomp_agent.is_some();
-    own.iter().any(|hooks| !hooks.is_empty()) || users || others || plan.saved.chroot
+    own.iter().any(|hooks| !hooks.is_empty()) || others || plan.saved.chroot
 }
 
 /// A container on its way.
@@ -202,7 +206,17 @@ pub struct Decision {
 /// # Errors
 /// What in config.json can't be done, on this machine or at all.
 pub fn decide(context: &Context, options: &Options, purpose: Purpose) -> Result<Decision> {
-    decide_with(context, options, purpose, |_| {})
+    decide_with(context, options, purpose, &load(options)?, |_| {})
+}
+
+/// config.json.
+///
+/// # Errors
+/// One that can't be read, or means nothing.
+pub(super) fn load(options: &Options) -> Result<Spec> {
+    let spec = spec::load(&options.bundle)?;
+    log::phase("config");
+    Ok(spec)
 }
 
 /// As [`decide`], with a last word about the plan's options.
@@ -213,25 +227,24 @@ pub(super) fn decide_with(
     context: &Context,
     options: &Options,
     purpose: Purpose,
+    spec: &Spec,
     last: impl FnOnce(&mut plan::Options),
 ) -> Result<Decision> {
-    let spec = spec::load(&options.bundle)?;
-    log::phase("config");
     let layout = Layout::find()?;
-    let host = host(context, &spec)?;
-    let (mut facts, opened) = host::survey(&spec, &options.bundle)?;
-    facts.joined_maps = ids::of_joined(&spec, &opened)?;
+    let host = host(context, spec)?;
+    let (mut facts, opened) = host::survey(spec, &options.bundle)?;
+    facts.joined_maps = ids::of_joined(&opened)?;
     log::phase("host");
     let mut told = plan_options(context, options, purpose, &layout);
     if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
         told.resctrl = resctrl::find()?;
     }
     last(&mut told);
-    let plan = Plan::new(&spec, &host, &facts, &told)?;
+    let plan = Plan::new(spec, &host, &facts, &told)?;
     Ok(Decision { plan, layout, opened, rootfs: facts.rootfs })
 }
 
-fn host(context: &Context, spec: &spec::Spec) -> Result<Host> {
+fn host(context: &Context, spec: &Spec) -> Result<Host> {
     let mut host = Host::probe(context.in_user_namespace)?;
     let cgroups_path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
     if plan::cgroup::needs_own_cgroup(cgroups_path, context.driver) {

@@ -2,7 +2,7 @@
 //! hook, no terminal, no record, and no program at the end. Only done when a birth failed for want of memory.
 
 use super::Context;
-use super::create::{Decision, Options, Purpose, decide_with};
+use super::create::{Decision, Options, Purpose, decide_with, load};
 use crate::bail;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Kind, Result};
@@ -50,7 +50,8 @@ pub(super) fn memory(context: &Context, options: &Options) -> Result<u64> {
 
 /// The bytes that a birth with this limit took; `None` when they were too few.
 fn trial(context: &Context, options: &Options, limit: u64) -> Result<Option<u64>> {
-    let mut decision = decide_with(context, options, Purpose::Detached, |told| told.rehearsal = true)?;
+    let spec = load(options)?;
+    let mut decision = decide_with(context, options, Purpose::Detached, &spec, |told| told.rehearsal = true)?;
     if decision.plan.saved.chroot {
         bail!("without a mount namespace of its own it would leave mounts");
     }

@@ -339,7 +339,9 @@ impl Decided {
         for option in &read.data {
             for (key, value) in options::settings(kind, option, around.kernel).context("options")? {
                 push(&key)?;
-                value.map_or(Ok(()), |value| push(&format!("={value}")))?;
+                if let Some(value) = value {
+                    push(&format!("={value}"))?;
+                }
             }
         }
         options::check_length("source", source)?;
@@ -369,15 +371,16 @@ impl Decided {
 
     /// Whether all that they show of the host can be had before any of them is there: file systems that look for nothing
     /// of the host's, and binds whose source doesn't lie in the rootfs, where an earlier mount could cover it, and which
-    /// are not too many.
-    pub fn can_be_taken_along(&self, facts: &Facts, bundle: &Path) -> bool {
+    /// are not too many. `rootfs`: as config.json has it.
+    pub fn can_be_taken_along(&self, facts: &Facts, rootfs: &Path) -> bool {
+        let rootfs = clean(&rootfs.to_string_lossy());
         let known = |one: &One| match one {
             One::Filesystem { kind, .. } => ALL_THEIR_OWN.contains(&kind.as_c_str()),
             One::Bind { source, .. } => {
                 let source = clean(&source.to_string_lossy());
-                let source = Path::new(&source);
-                let resolved = source.strip_prefix(bundle).map(|rest| facts.bundle.join(rest));
-                !resolved.as_deref().unwrap_or(source).starts_with(&facts.rootfs)
+                ![Path::new(&rootfs), &facts.rootfs]
+                    .iter()
+                    .any(|rootfs| Path::new(&source).starts_with(rootfs))
             }
             One::Cgroup { bind, .. } => !bind,
         };

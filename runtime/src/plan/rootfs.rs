@@ -61,7 +61,9 @@ pub(super) fn stands_alone(
     hooks: &hooks::Decided,
     mounts: &mounts::Decided,
 ) -> bool {
-    let Given { linux, host, facts, options, .. } = given;
+    let Given { spec, linux, host, facts, options } = given;
+    let named = spec.root.as_ref().and_then(|root| root.path.as_deref()).unwrap_or_default();
+    let named = options.bundle.join(named);
     let whole = matches!(propagation(linux), Ok(None | Some(WHOLE_SLAVE | WHOLE_PRIVATE)));
     // Who may make devices needs none of the host's.
     let root = host.euid == 0 && host.capabilities & CAP_MKNOD != 0;
@@ -70,7 +72,7 @@ pub(super) fn stands_alone(
     host.tree_namespace
         && simple
         && spaces.is_new(namespaces::MOUNT)
-        && mounts.can_be_taken_along(facts, &options.bundle)
+        && mounts.can_be_taken_along(facts, &named)
 }
 
 fn path(facts: &Facts) -> Result<CString> {

@@ -64,7 +64,7 @@ impl Pair {
             }
             // A busy machine may need more until one sees something.
             let enough = creates();
-            let most = (10 * enough).max(20_000);
+            let most = if Runtime::under_test() == Runtime::Pintle { enough.max(2_000) } else { enough } * 10;
             let more = |ends: &Ends, n| n < enough || n < most && Seen::new(ends, &at_rest).inside == 0;
             for n in 0.. {
                 if !more(&ends, n) {

@@ -95,14 +95,21 @@ pub(super) fn settings(
         check_length(key, value)?;
         return Ok(vec![said(key, value)]);
     }
-    let (mut settings, mut key) = (Vec::new(), "lowerdir+");
-    for layer in layers(value) {
-        check_length(key, &layer)?;
-        match layer.is_empty() {
-            // `::` comes before layers that hold data only.
-            true => key = "datadir+",
-            false => settings.push(said(key, &layer)),
+    let layers = layers(value);
+    // A colon more comes before each layer that holds data only, and those come last.
+    let (mut settings, mut before) = (Vec::new(), None);
+    for (n, layer) in layers.iter().enumerate() {
+        let word = match (before, layer.is_empty()) {
+            (None | Some("lowerdir+"), false) => "lowerdir+",
+            (Some("datadir+" | "lowerdir+"), true) if n + 1 < layers.len() => "",
+            (Some(""), false) => "datadir+",
+            _ => bail!("{key}: {layer:?} is in no place for a layer"),
+        };
+        if !word.is_empty() {
+            check_length(word, layer)?;
+            settings.push(said(word, layer));
         }
+        before = Some(word);
     }
     Ok(settings)
 }
@@ -345,6 +352,10 @@ mod tests {
             said.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap())).collect();
         let (one, two) = (format!("/{long}:a"), format!("/{long}"));
         assert_eq!(said, [("lowerdir+", &one[..]), ("lowerdir+", &two), ("datadir+", "/data")]);
+        for end in ["", ":", "::", "::/data:/files", ":::/data"] {
+            let list = format!("lowerdir=/{long}:/{long}{end}");
+            assert_eq!(settings("overlay", &list, (6, 8)).is_ok(), end.is_empty(), "{end}");
+        }
         for (kind, option, kernel) in [
             ("overlay", list.as_str(), (6, 7)),
             ("overlay", &format!("upperdir=/{long}{long}"), (7, 2)),
