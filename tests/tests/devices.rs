@@ -85,6 +85,20 @@ fn listed_devices_are_made_with_mode_and_owner() {
 }
 
 #[test]
+fn ptmx_is_the_containers_own_also_where_the_hosts_is_listed() {
+    rows([("as root", false), ("in a user namespace", true)], |inside| {
+        let t = Sandbox::new();
+        let mut b = t.bundle();
+        if inside {
+            b.user_namespace();
+        }
+        b.set("/linux/devices", json!([{"path": "/dev//ptmx", "type": "c", "major": 5, "minor": 2}]));
+        let report = t.report(b.args(&["/probe", "try", "readlink", "/dev/ptmx"]));
+        assert_eq!(report[0]["found"], "pts/ptmx");
+    });
+}
+
+#[test]
 fn the_umask_does_not_touch_the_mode_of_a_device() {
     behaviour(|| {
         let t = Sandbox::new();

@@ -22,6 +22,8 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
 ];
 
+const PTMX: &str = "/dev/ptmx";
+
 /// Links that programs expect: (target, path).
 const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "/dev/fd"),
@@ -51,9 +53,13 @@ pub fn make(steps: &mut Steps, linux: &Linux, host: &Host, spaces: &Decided) -> 
     }
     for (n, device) in linux.devices.iter().flatten().enumerate() {
         let place = format!("linux.devices[{n}]");
-        Node::new(device, &place)?.push(steps, way, &place)?;
+        let node = Node::new(device, &place)?;
+        // The container's own devpts has it, whatever is listed; over a bound node no link could be made.
+        if super::mounts::clean(node.path) != PTMX {
+            node.push(steps, way, &place)?;
+        }
     }
-    link(steps, "pts/ptmx", "/dev/ptmx", true)?;
+    link(steps, "pts/ptmx", PTMX, true)?;
     for (target, path) in LINKS {
         link(steps, target, path, false)?;
     }
