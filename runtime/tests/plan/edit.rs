@@ -4,6 +4,9 @@
 use fastrand::Rng;
 use serde_json::{Map, Number, Value, json};
 
+/// In bytes: what a text that is repeated has at most.
+const LONGEST: usize = 1 << 16;
+
 /// One change. Half of them keep the type, or hardly any text would come as far as the plan.
 pub fn edit(tree: &mut Value, random: &mut Rng, words: &[&str]) {
     let other = somewhere(tree, random).clone();
@@ -79,7 +82,8 @@ fn string(text: &str, random: &mut Rng, words: &[&str]) -> String {
                 pick(random, &["\0", "\n", "/", "..", ",", ":", "=", "-", "é", "\\", "\"", "0", "\u{202e}"]);
             format!("{head}{sign}{tail}")
         }
-        5 => text.repeat(random.usize(..300)),
+        // Not one after the other without end.
+        5 => text.repeat(random.usize(..300).min(LONGEST / text.len().max(1))),
         _ => format!("{head}{}{tail}", number(random)),
     }
 }
