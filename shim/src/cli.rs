@@ -5,6 +5,7 @@ use crate::manager;
 use crate::rootfs;
 use crate::server;
 use crate::socket;
+use crate::unfinished;
 use pintle::error::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -31,6 +32,8 @@ pub struct Arguments {
     pub events: String,
     /// Of a server: what it listens on, as `start` said it.
     pub listens: String,
+    /// Of a server: the note that `start` leaves to it, which is open as its standard output.
+    pub note: Option<PathBuf>,
     /// No processor core is shared with others while something of the pod runs on it: `$SCHED_CORE`.
     pub own_cores: bool,
     /// Of a server: how long a call of the runtime may take, `$PINTLE_SHIM_TIMEOUT` in seconds.
@@ -110,6 +113,7 @@ impl Arguments {
         let mut found = Self {
             events: variable("TTRPC_ADDRESS"),
             listens: variable(socket::VARIABLE),
+            note: std::env::var_os(unfinished::VARIABLE).map(PathBuf::from),
             own_cores: !variable("SCHED_CORE").is_empty(),
             patience: variable("PINTLE_SHIM_TIMEOUT").parse().ok().map(Duration::from_secs),
             ..Self::default()

@@ -6,7 +6,7 @@ use crate::cli::Arguments;
 use crate::rootfs;
 use crate::runtime::{self, Runtime};
 use crate::socket;
-use crate::unfinished::Note;
+use crate::unfinished::{self, Note};
 use crate::wire::options::Options;
 use crate::wire::task::DeleteResponse;
 use crate::wire::{Any, Timestamp, bootstrap};
@@ -45,12 +45,15 @@ pub fn start(arguments: &Arguments) -> Result<Vec<u8>> {
     let path = socket::path(&folder, &arguments.address, &arguments.namespace, &group);
     let address = socket::address(&path);
     // Should this process be killed, the next one clears away; without it everything else goes on.
-    let _note = Note::of(&path).ok();
+    let note = Note::of(&path).ok();
     if let Some(listener) = socket::listen(&path)? {
-        let started = server(arguments, &bootstrap, listener, &address);
+        let started = server(arguments, &bootstrap, listener, &address, note.as_ref());
         if let Err(error) = started {
             socket::remove(&path);
             return Err(error);
+        }
+        if let Some(note) = note {
+            note.leave();
         }
     }
     write_address(&address)?;
@@ -72,8 +75,15 @@ fn group(bundle: &Path, id: &str) -> Result<String> {
     Ok(group.map_or(id, String::as_str).to_owned())
 }
 
-/// Starts the server in the background, which finds its listener where others have their standard input.
-fn server(arguments: &Arguments, bootstrap: &Bootstrap, listener: OwnedFd, address: &str) -> Result<()> {
+/// Starts the server in the background, which finds its listener where others have their standard input, and its note where they have
+/// their standard output.
+fn server(
+    arguments: &Arguments,
+    bootstrap: &Bootstrap,
+    listener: OwnedFd,
+    address: &str,
+    note: Option<&Note>,
+) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(std::env::args_os().next().unwrap_or_else(|| NAME.into()));
     command.args(["-namespace", &arguments.namespace, "-id", &arguments.id, "-address", &arguments.address]);
@@ -83,6 +93,11 @@ fn server(arguments: &Arguments, bootstrap: &Bootstrap, listener: OwnedFd, addre
     command.env("TTRPC_ADDRESS", bootstrap.events());
     command.env(socket::VARIABLE, address);
     command.stdin(listener).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.env_remove(unfinished::VARIABLE);
+    if let Some(note) = note {
+        let (path, file) = note.for_child()?;
+        command.stdout(file).env(unfinished::VARIABLE, path);
+    }
     if arguments.own_cores {
         // The server is born with it, and so is everything that it bears. prctl(2), PR_SCHED_CORE
         let own = rustix::process::getpid();

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long this process stays without a container and without a client.
 const LONELY: Duration = Duration::from_secs(10);
-/// How long it waits for its first container, whoever is there: a daemon that was started again may have found it, and have no use for it.
+/// How long it waits for a container, whoever is there: a daemon that was started again may have found it, and have no use for it.
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long nobody is let in when there are no descriptors left.
 const DEAF: Duration = Duration::from_millis(200);
@@ -45,6 +45,8 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("dup2")?;
+    let note = take_note(arguments)?;
+    rustix::stdio::dup2_stdout(&null).context("dup2")?;
     open_log();
     log::configure(None, log::Format::Text, arguments.debug)?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("become a subreaper")?;
@@ -66,15 +68,22 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
         peers: BTreeMap::new(),
         number: 0,
         asked_to_end: false,
-        note: Note::of(&path).ok(),
+        note,
         path: Some(path),
-        began: Instant::now(),
+        empty_since: None,
         alone_since: None,
         deaf_until: None,
     };
     let served = server.run();
     server.retire();
     served
+}
+
+/// The note of `start`, whose lock went on through the birth of this process: there is no moment in which nobody would clear away.
+fn take_note(arguments: &Arguments) -> Result<Option<Note>> {
+    let Some(path) = &arguments.note else { return Ok(None) };
+    let file = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).context("the note")?;
+    Ok(Some(Note::taken_over(path.clone(), file)))
 }
 
 /// What this process says goes to containerd while somebody there reads, and nowhere while nobody does. It never waits for that.
@@ -104,8 +113,9 @@ struct Server {
     path: Option<PathBuf>,
     /// Before there is a container nobody cleans up after this process but the next one.
     note: Option<Note>,
-    began: Instant,
-    /// Since when nobody was there.
+    /// Since when there is no container.
+    empty_since: Option<Instant>,
+    /// Since when nobody is there either.
     alone_since: Option<Instant>,
     /// Nobody is let in before this moment.
     deaf_until: Option<Instant>,
@@ -147,12 +157,17 @@ impl Server {
 
     /// Without a container and without a client there is nothing to do: the daemon that started this process died before it could come back.
     fn alone_until(&mut self) -> Option<Instant> {
-        let unused = self.service.is_new().then(|| self.began + UNUSED);
-        if !self.peers.is_empty() || !self.service.is_empty() {
-            self.alone_since = None;
-            return unused;
+        if !self.service.is_empty() {
+            (self.empty_since, self.alone_since) = (None, None);
+            return None;
         }
-        Some(*self.alone_since.get_or_insert_with(Instant::now) + LONELY)
+        let unused = *self.empty_since.get_or_insert_with(Instant::now) + UNUSED;
+        if !self.peers.is_empty() {
+            self.alone_since = None;
+            return Some(unused);
+        }
+        let lonely = *self.alone_since.get_or_insert_with(Instant::now) + LONELY;
+        Some(lonely.min(unused))
     }
 
     fn event(&mut self, token: Token, flags: EventFlags) {

@@ -12,6 +12,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The environment's word for where the note is that a server takes over.
+pub const VARIABLE: &str = "PINTLE_SHIM_NOTE";
+
 /// Where the notes are, beside the sockets.
 const FOLDER: &str = ".unfinished";
 
@@ -22,9 +25,10 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Note {
     path: PathBuf,
-    /// Its lock tells that its writer lives.
-    #[allow(dead_code, reason = "its closing is what others see")]
+    /// Its lock tells that its writer lives, or who took it over.
     file: OwnedFd,
+    /// Another process takes it away.
+    left: bool,
 }
 
 impl Note {
@@ -45,12 +49,33 @@ impl Note {
         let path = folder.join(format!("{}.{number}", std::process::id()));
         let own = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(CWD, own, CWD, &path, AtFlags::SYMLINK_FOLLOW).context("name a note")?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, left: false })
+    }
+
+    /// The note that another process left to this one, which has its open file.
+    pub fn taken_over(path: PathBuf, file: OwnedFd) -> Self {
+        Self { path, file, left: false }
+    }
+
+    /// Where it is, and its open file: what a child takes over, in which the lock goes on when this process is gone.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn for_child(&self) -> Result<(&Path, OwnedFd)> {
+        Ok((&self.path, rustix::io::fcntl_dupfd_cloexec(&self.file, 3).context("copy a note's descriptor")?))
+    }
+
+    /// Leaves it to the child that took it over.
+    pub fn leave(mut self) {
+        self.left = true;
     }
 }
 
 impl Drop for Note {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         let _gone = std::fs::remove_file(&self.path);
         // Unless there are others.
         let _empty = self.path.parent().map(std::fs::remove_dir);
@@ -95,7 +120,12 @@ mod tests {
         assert!(!dead.exists() && alive.exists() && own.exists());
         finish(&notes);
         assert!(own.exists() && note.path.exists(), "its writer lives");
-        drop(note);
+        let (path, file) = note.for_child().unwrap();
+        let taken = Note::taken_over(path.to_owned(), file);
+        note.leave();
+        finish(&notes);
+        assert!(own.exists() && taken.path.exists(), "who took it over lives");
+        drop(taken);
         assert!(!notes.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }

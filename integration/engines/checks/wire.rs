@@ -5,7 +5,7 @@ use pintle_engines::alone::{Alone, config};
 use pintle_engines::place::Shim as Which;
 use pintle_engines::task::{Shim, Stdio, code, status};
 use pintle_engines::wire::{Client, Fields, Message, write_frame};
-use pintle_engines::{Check, Engine, check, full, skip, wait_for};
+use pintle_engines::{Check, Engine, check, full, happens, left, skip, wait_for};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -22,6 +22,8 @@ pub const CHECKS: &[Check] = &[
     check!(a_hundred_clients_at_once),
     check!(a_second_start_answers_the_same_address),
     check!(delete_cleans_up_after_a_dead_shim),
+    check!(the_next_start_clears_away_after_one_that_was_killed_at_birth),
+    check!(without_a_container_it_leaves_by_itself),
     check!(delete_of_nothing_is_fine),
     check!(the_socket_is_for_root_only),
     check!(the_shims_badness_is_one_more),
@@ -183,7 +185,7 @@ fn delete_cleans_up_after_a_dead_shim(e: &Engine) {
     shim.create(&alone.id, &alone.bundle, &Stdio::default(), Some(&Message::new())).expect("a container");
     shim.ask("Start", &alone.id, "").expect("a start");
     let (pid, init) = (shim.pid(), shim.pids(&alone.id)[0]);
-    pintle_engines::left::kill(pid);
+    left::kill(pid);
     wait_for("the end of the shim", || !pintle_tests::alive(pid));
     let answer = alone.delete().ok();
     wait_for("the end of the container", || !pintle_tests::alive(init as i32));
@@ -195,6 +197,43 @@ fn delete_cleans_up_after_a_dead_shim(e: &Engine) {
     assert!(!alone.socket.exists(), "the socket is left");
     // Once more is no error.
     alone.delete().ok();
+}
+
+/// Before its first container no daemon calls `delete` for a shim that dies.
+fn the_next_start_clears_away_after_one_that_was_killed_at_birth(e: &Engine) {
+    let kill_all = || loop {
+        let shims = e.shims();
+        if shims.is_empty() {
+            break;
+        }
+        shims.iter().for_each(|pid| left::kill(*pid));
+        wait_for("the end of a shim", || !shims.iter().any(|pid| pintle_tests::alive(*pid)));
+    };
+    // Once to its end: then it is known where it listens.
+    let killed = Alone::start(e, &config(&["true"]));
+    kill_all();
+    for n in 0..full(30, 1000) {
+        let call = killed.begin(&["start"]);
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..8000)));
+        kill_all();
+        drop(call);
+        let next = Alone::start(e, &config(&["true"]));
+        assert!(!killed.socket.exists(), "round {n}: the socket is left");
+        next.connect().shutdown(&next.id);
+        wait_for("the end of the next", || e.shims().is_empty());
+    }
+}
+
+fn without_a_container_it_leaves_by_itself(e: &Engine) {
+    let alone = Alone::start(e, &config(&["/nosuch"]));
+    let mut shim = alone.connect();
+    let pid = shim.pid();
+    shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect_err("there is no such program");
+    // Ten seconds without a client; a minute with one.
+    let client = full(None, Some(shim));
+    assert!(happens(Duration::from_secs(90), || !pintle_tests::alive(pid)), "it stays");
+    assert!(!alone.socket.exists(), "the socket is left");
+    drop(client);
 }
 
 fn delete_of_nothing_is_fine(e: &Engine) {

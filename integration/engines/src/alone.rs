@@ -1,6 +1,6 @@
 //! A shim without a daemon: a bundle made by hand, events taken by us, `start` and `delete` as containerd calls them.
 
-use crate::call::{self, Answer, happens};
+use crate::call::{self, Answer, Call, happens};
 use crate::engine::Engine;
 use crate::place::{self, Shim as Which};
 use crate::task::{Shim, path};
@@ -123,6 +123,12 @@ impl<'a> Alone<'a> {
     #[track_caller]
     pub fn action(&self, words: &[&str]) -> Answer {
         call::finish(self.command(words), &self.engine.dir)
+    }
+
+    /// The same, and it goes on.
+    #[track_caller]
+    pub fn begin(&self, words: &[&str]) -> Call {
+        call::begin(self.command(words), &self.engine.dir)
     }
 
     /// The same with one variable more.

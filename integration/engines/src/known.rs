@@ -42,6 +42,7 @@ pub const FAULTS: &[Fault] = &[
     fault_of("restart::a_killed_shim_takes_execs_and_a_pod_along", "", true, SOCKET),
     fault_of("restart::a_shim_that_died_with_the_daemon_down_is_cleaned_up", "", true, SOCKET),
     fault_of("wire::delete_cleans_up_after_a_dead_shim", "", true, SOCKET),
+    fault_of("wire::the_next_start_clears_away_after_one_that_was_killed_at_birth", "", true, SOCKET),
     fault_of("nothing_is_left_at_the_end", "", true, SOCKET),
     fault_of(
         "restart::what_ends_while_the_daemon_is_down_is_seen_afterwards",
@@ -69,6 +70,12 @@ pub const FAULTS: &[Fault] = &[
     fault_of("rootfs::a_source_that_is_waited_for_and_not_even_killed", "", false, UNLIMITED),
     fault_of("faults::stderr_may_be_flooded_in_create", "", false, FLOODED),
     fault_of("faults::stderr_may_be_flooded_in_a_create_that_fails", "", false, FLOODED),
+    fault_of(
+        "wire::without_a_container_it_leaves_by_itself",
+        "",
+        false,
+        "a shim whose daemon died, or has no use for it, stays for ever (containerd 6860)",
+    ),
     fault_of(
         "wire::delete_of_nothing_is_fine",
         "host",

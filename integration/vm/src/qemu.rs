@@ -55,12 +55,12 @@ impl Qemu {
             .spawn()
             .context("start QEMU")?;
         let accepted = listeners.into_iter().map(|listener| accept(&listener?, &mut child));
-        match accepted.collect::<Result<Vec<_>>>() {
-            Ok(mut streams) => {
-                let ports = streams.split_off(1).try_into().expect("three ports follow the monitor");
-                let monitor = Monitor::new(streams.remove(0))?;
-                Ok(Qemu { child, scratch, monitor, ports })
-            }
+        let greeted = accepted.collect::<Result<Vec<_>>>().and_then(|mut streams| {
+            let ports = streams.split_off(1).try_into().expect("three ports follow the monitor");
+            Ok((Monitor::new(streams.remove(0))?, ports))
+        });
+        match greeted {
+            Ok((monitor, ports)) => Ok(Qemu { child, scratch, monitor, ports }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;

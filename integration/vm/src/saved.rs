@@ -17,6 +17,9 @@ use crate::qemu::{Disk, Qemu};
 /// An emulated one, beside others that are at work.
 const LONGEST_BOOT: Duration = Duration::from_secs(600);
 
+/// The image's disk, as a layer names it: a checkout or cache that moves takes its machines along.
+const BELOW: &str = "../../boot/disk.ext4";
+
 /// A booted machine in the cache.
 pub struct Saved {
     pub disk: PathBuf,
@@ -54,8 +57,7 @@ fn layer(image: &Image, saved: &Saved) -> Result<()> {
     let [loader, words @ ..] = image.emulator("qemu-img");
     let made = Command::new(loader)
         .args(words)
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-        .arg(image.boot.join("disk.ext4"))
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", BELOW])
         .arg(&saved.disk)
         .output()
         .context("run qemu-img")?;
