@@ -67,14 +67,19 @@ pub struct Call {
     pub console: Option<Console>,
     /// A file that only the call needs.
     pub file: Option<PathBuf>,
-    /// It took too long, and was killed.
-    pub timed_out: bool,
+    /// It was killed: it took too long, or whoever asked for it is gone.
+    pub given_up: bool,
 }
 
 impl Call {
     /// A call that needs nothing but its process, whose records ended at `mark` before it.
     pub fn new(verb: Verb, origin: Origin, process: u32, mark: u64) -> Self {
-        Self { number: 0, verb, origin, process, mark, console: None, file: None, timed_out: false }
+        Self { number: 0, verb, origin, process, mark, console: None, file: None, given_up: false }
+    }
+
+    /// Whether a container is being made that was asked for over this connection.
+    pub fn creates_for(&self, peer: u32) -> bool {
+        self.origin.peer == peer && matches!(self.verb, Verb::Mount | Verb::Create)
     }
 
     /// Why it failed that had all the time that there is.

@@ -254,6 +254,7 @@ impl Service {
         for process in self.processes.values_mut() {
             process.waiters.retain(|origin| origin.peer != peer);
         }
+        self.end_creates_of(peer);
     }
 
     fn alarm(&mut self, after: Duration, alarm: Alarm) {
@@ -387,21 +388,24 @@ impl Service {
 
     /// A call that takes too long is ended, with all that it started; its end is then told as every other, if it ends.
     fn give_up(&mut self, number: u32) {
-        let Some((child, call)) = self.calls.iter_mut().find(|(_, call)| call.number == number) else {
+        let Some((child, call)) = self.calls.iter().find(|(_, call)| call.number == number) else {
             return;
         };
         let child = *child;
-        if call.timed_out {
+        if call.given_up {
             return self.abandon(child);
         }
-        call.timed_out = true;
+        let why = format!("{}: no answer within {} s", call.verb.failed(), self.patience.as_secs());
+        self.kill_call(child, &why);
+    }
+
+    fn kill_call(&mut self, child: u32, why: &str) {
+        let Some(call) = self.calls.get_mut(&child) else { return };
+        call.given_up = true;
+        let number = call.number;
         if let Some(group) = rustix::process::Pid::from_raw(child.cast_signed()) {
             let killed = rustix::process::kill_process_group(group, Signal::KILL);
-            log::warn(format_args!(
-                "{}: no answer within {} s: killed: {killed:?}",
-                call.verb.failed(),
-                self.patience.as_secs()
-            ));
+            log::warn(format_args!("{why}: killed: {killed:?}"));
         }
         self.alarm(GRACE, Alarm::Call(number));
     }

@@ -4,12 +4,13 @@
 use pintle_engines::alone::{Alone, config, make_bundle};
 use pintle_engines::place::Shim as Which;
 use pintle_engines::task::Stdio;
-use pintle_engines::{Call, Check, Engine, check, left, wait_for};
+use pintle_engines::{Call, Check, Engine, check, happens, left, wait_for};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 pub const CHECKS: &[Check] = &[
     check!(a_missing_runtime_is_named),
@@ -21,6 +22,7 @@ pub const CHECKS: &[Check] = &[
     check!(stderr_may_be_flooded_in_a_create_that_fails),
     check!(stderr_may_be_flooded_in_later_verbs),
     check!(a_runtime_that_hangs_in_create_hangs_alone),
+    check!(own a_create_ends_with_its_daemon),
     check!(a_runtime_that_hangs_in_exec_hangs_alone),
     check!(a_runtime_that_hangs_in_kill_hangs_alone),
     check!(a_runtime_that_hangs_in_delete_hangs_alone),
@@ -172,6 +174,25 @@ fn a_runtime_that_hangs_in_create_hangs_alone(e: &Engine) {
     left::kill(pid);
     call.end().fails("did not terminate successfully");
     other.remove();
+}
+
+/// Nobody would ever start or remove what comes of it.
+fn a_create_ends_with_its_daemon(e: &Engine) {
+    let hang = Hang::new(e, "create");
+    hang.arm();
+    let id = e.id();
+    let call = e.begin(&e.run_words(&["--detach", "--runc-binary", &hang.runtime], &id, &["sleep", "1000"]));
+    let pid = hang.wait();
+    e.note_sockets();
+    e.daemon.kill();
+    drop(call);
+    wait_for("the runtime to end", || !pintle_tests::alive(pid));
+    e.daemon.again();
+    assert_eq!(e.task(&id).status(), "");
+    e.ctr(&["containers", "rm", &id]).ok();
+    // containerd 1.6 stays connected, and has a minute.
+    assert!(happens(Duration::from_secs(90), || e.shims().is_empty()), "the shim stays");
+    wait_for("the bundle to go", || !e.bundle(&id).exists());
 }
 
 fn a_runtime_that_hangs_in_exec_hangs_alone(e: &Engine) {

@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     check!(delete_cleans_up_after_a_dead_shim),
     check!(the_next_start_clears_away_after_one_that_was_killed_at_birth),
     check!(without_a_container_it_leaves_by_itself),
+    check!(a_create_that_nobody_waits_for_is_undone),
     check!(delete_of_nothing_is_fine),
     check!(the_socket_is_for_root_only),
     check!(the_shims_badness_is_one_more),
@@ -234,6 +235,28 @@ fn without_a_container_it_leaves_by_itself(e: &Engine) {
     assert!(happens(Duration::from_secs(90), || !pintle_tests::alive(pid)), "it stays");
     assert!(!alone.socket.exists(), "the socket is left");
     drop(client);
+}
+
+fn a_create_that_nobody_waits_for_is_undone(e: &Engine) {
+    let alone = Alone::start(e, &config(&["sleep", "1000"]));
+    let mut shim = alone.connect();
+    for _ in 0..full(20, 500) {
+        let mut gone = alone.connect();
+        gone.begin_create(&alone.id, &alone.bundle, &[]);
+        drop(gone);
+        // The same can be asked for again, unless it was complete before.
+        let mut last = None;
+        let again = happens(Duration::from_secs(30), || {
+            last = shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).err();
+            last.is_none()
+                || shim.ask("State", &alone.id, "").is_ok_and(|state| state.number(4) == status::CREATED)
+        });
+        assert!(again, "{last:?}");
+        shim.kill(&alone.id, "", 9).expect("it is there");
+        shim.wait(&alone.id, "");
+        shim.ask("Delete", &alone.id, "").expect("a deletion");
+    }
+    alone.end();
 }
 
 fn delete_of_nothing_is_fine(e: &Engine) {

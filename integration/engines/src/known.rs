@@ -70,12 +70,8 @@ pub const FAULTS: &[Fault] = &[
     fault_of("rootfs::a_source_that_is_waited_for_and_not_even_killed", "", false, UNLIMITED),
     fault_of("faults::stderr_may_be_flooded_in_create", "", false, FLOODED),
     fault_of("faults::stderr_may_be_flooded_in_a_create_that_fails", "", false, FLOODED),
-    fault_of(
-        "wire::without_a_container_it_leaves_by_itself",
-        "",
-        false,
-        "a shim whose daemon died, or has no use for it, stays for ever (containerd 6860)",
-    ),
+    fault_of("wire::without_a_container_it_leaves_by_itself", "", false, UNUSED),
+    fault_of("faults::a_create_ends_with_its_daemon", "host", true, UNUSED),
     fault_of(
         "wire::delete_of_nothing_is_fine",
         "host",
@@ -96,6 +92,7 @@ pub const FAULTS: &[Fault] = &[
     ),
 ];
 
+const UNUSED: &str = "a shim whose daemon died, or has no use for it, stays for ever (containerd 6860)";
 const NOT_CLOSED: &str = "CloseIO of an exec that is not started yet does nothing: its stdin never ends";
 const SOCKET: &str = "delete leaves the socket of a killed shim";
 const POD: &str = "the socket of a pod's shim stays when the shim ends";

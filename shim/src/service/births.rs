@@ -160,7 +160,7 @@ impl Service {
         let born = match turned {
             Ok(false) => return,
             Ok(true) => Ok(bearing.birth.pid().cast_unsigned()),
-            Err(_) if bearing.call.timed_out => Err(bearing.call.too_late()),
+            Err(_) if bearing.call.given_up => Err(bearing.call.too_late()),
             Err(error) => Err(failure(bearing.call.verb, error)),
         };
         self.delivered(number, born);
@@ -189,12 +189,33 @@ impl Service {
     pub(super) fn birth_too_long(&mut self, number: u32) {
         let Some(bearing) = self.births.get_mut(&number) else { return };
         let late = bearing.call.too_late();
-        if !std::mem::replace(&mut bearing.call.timed_out, true) {
-            log::warn(format_args!("{}: killed", late.message));
-            self.alarm(LAST, Alarm::Birth(number));
-            return self.give_up_birth(number, Error::new(late.message));
+        if bearing.call.given_up {
+            return self.delivered(number, Err(late));
         }
-        self.delivered(number, Err(late));
+        self.kill_birth(number, late.message);
+    }
+
+    fn kill_birth(&mut self, number: u32, why: String) {
+        let Some(bearing) = self.births.get_mut(&number) else { return };
+        bearing.call.given_up = true;
+        log::warn(&why);
+        self.alarm(LAST, Alarm::Birth(number));
+        self.give_up_birth(number, Error::new(why));
+    }
+
+    /// Containers that are not there yet, and whose daemon died or gave up, are not to be: nobody would ever start or remove them. As with
+    /// containerd's own shim, whose calls end with the connection by which they were asked for.
+    pub(super) fn end_creates_of(&mut self, peer: u32) {
+        let why = |verb: Verb| format!("{}: whoever asked for it is gone", verb.failed());
+        let births = self.births.iter().filter(|(_, bearing)| bearing.call.creates_for(peer));
+        let children = self.calls.iter().filter(|(_, call)| call.creates_for(peer) && !call.given_up);
+        let unready = self.unready.iter().filter(|(_, unready)| unready.call().creates_for(peer));
+        let births: Vec<u32> = births.map(|(number, _)| *number).collect();
+        let children: Vec<(u32, Verb)> = children.map(|(child, call)| (*child, call.verb)).collect();
+        let unready: Vec<u32> = unready.map(|(number, _)| *number).collect();
+        births.into_iter().for_each(|number| self.kill_birth(number, why(Verb::Create)));
+        children.into_iter().for_each(|(child, verb)| self.kill_call(child, &why(verb)));
+        unready.into_iter().for_each(|number| self.logger_failed(number, why(Verb::Create)));
     }
 
     /// What is being born is not wanted any more. Its end is told as every other.

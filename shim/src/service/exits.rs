@@ -249,7 +249,7 @@ impl Service {
         }
         let runtime = self.runtime_of(&self.process(call.process)?.task)?;
         let failure = runtime.failure(call.verb.failed(), call.mark, &ended.words(runtime.name()));
-        if call.timed_out {
+        if call.given_up {
             return Err(call.too_late());
         }
         let gone = failure.message.contains(pintle::error::phrase::NOT_FOUND);
@@ -290,7 +290,7 @@ impl Service {
         let failure = match call.verb {
             Verb::Mount => self.undo_create(id, failure),
             Verb::Create => {
-                if call.timed_out {
+                if call.given_up {
                     self.remove_created(id);
                 }
                 self.undo_create(id, failure)

@@ -31,6 +31,13 @@ pub struct Unready {
     ready: OwnedFd,
 }
 
+impl Unready {
+    /// What waits.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+}
+
 impl Service {
     /// Has a process born, after its logger got ready if there is one.
     pub(super) fn bear_with(&mut self, logger: Option<Logger>, theirs: Theirs, call: Call) -> Answer<()> {
@@ -74,10 +81,16 @@ impl Service {
     }
 
     pub(super) fn logger_unready(&mut self, number: u32) {
-        let Some(Unready { call, .. }) = self.unready.remove(&number) else { return };
-        self.end_logger(number, Signal::KILL);
         let seconds = PATIENCE.as_secs();
         let message = format!("failed to read from logging binary: it was not ready within {seconds} s");
+        self.logger_failed(number, message);
+    }
+
+    /// A birth does not wait for its logger any longer, and is none.
+    pub(super) fn logger_failed(&mut self, number: u32, message: String) {
+        let Some(Unready { call, .. }) = self.unready.remove(&number) else { return };
+        self.disarm(Alarm::Unready(number));
+        self.end_logger(number, Signal::KILL);
         self.unborn(&call, Failure { code: Code::DeadlineExceeded, message });
     }
 
