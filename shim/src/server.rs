@@ -15,11 +15,13 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pintle::error::{Context as _, Result};
 use pintle::log;
+use pintle::state;
 use prost::Message as _;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long this process stays without a container and without a client.
 const LONELY: Duration = Duration::from_secs(10);
-/// How long it waits for a container, whoever is there: a daemon that was started again may have found it, and have no use for it.
+/// How long it waits for a container of the daemon that started it.
 const UNUSED: Duration = Duration::from_secs(60);
 /// How long nobody is let in when there are no descriptors left.
 const DEAF: Duration = Duration::from_millis(200);
@@ -102,11 +104,28 @@ pub(crate) fn block_signals() -> Result<SignalFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")
 }
 
+/// Who is connected.
+struct Peer {
+    connection: Connection,
+    /// It is as old as this process: perhaps the daemon that started it, and none that was started again and has no use for it.
+    elder: bool,
+}
+
+impl Peer {
+    fn new(socket: OwnedFd, pid: Pid) -> Self {
+        let since = |pid: Pid| state::start_time(pid.as_raw_pid());
+        let own = since(rustix::process::getpid());
+        // Of another pid namespace nothing is known.
+        let elder = since(pid).is_none_or(|theirs| own.is_none_or(|own| theirs <= own));
+        Self { connection: Connection::new(socket), elder }
+    }
+}
+
 struct Server {
     listener: OwnedFd,
     signals: SignalFd,
     service: Service,
-    peers: BTreeMap<u32, Connection>,
+    peers: BTreeMap<u32, Peer>,
     number: u32,
     asked_to_end: bool,
     /// Its socket, as long as it is found there.
@@ -115,7 +134,7 @@ struct Server {
     note: Option<Note>,
     /// Since when there is no container.
     empty_since: Option<Instant>,
-    /// Since when nobody is there either.
+    /// Since when nobody is there either who may want one.
     alone_since: Option<Instant>,
     /// Nobody is let in before this moment.
     deaf_until: Option<Instant>,
@@ -155,14 +174,15 @@ impl Server {
         }
     }
 
-    /// Without a container and without a client there is nothing to do: the daemon that started this process died before it could come back.
+    /// Without a container and without the daemon that started this process there is nothing to do: it died before it could come back, and one
+    /// that was started again may find this process but makes no container in it.
     fn alone_until(&mut self) -> Option<Instant> {
         if !self.service.is_empty() {
             (self.empty_since, self.alone_since) = (None, None);
             return None;
         }
         let unused = *self.empty_since.get_or_insert_with(Instant::now) + UNUSED;
-        if !self.peers.is_empty() {
+        if self.peers.values().any(|peer| peer.elder) {
             self.alone_since = None;
             return Some(unused);
         }
@@ -195,17 +215,17 @@ impl Server {
                 Err(_) => return,
             };
             let ours = (rustix::process::geteuid(), rustix::process::getegid());
-            match rustix::net::sockopt::socket_peercred(&socket) {
-                Ok(peer) if (peer.uid, peer.gid) == ours => {}
+            let pid = match rustix::net::sockopt::socket_peercred(&socket) {
+                Ok(peer) if (peer.uid, peer.gid) == ours => peer.pid,
                 _ => {
                     log::warn("a connection of another user was refused");
                     continue;
                 }
-            }
+            };
             self.number = self.number.wrapping_add(1);
             let peer = self.number;
             if self.service.poll().add(&socket, Token::Peer(peer), EventFlags::IN).is_ok() {
-                self.peers.insert(peer, Connection::new(socket));
+                self.peers.insert(peer, Peer::new(socket, pid));
             }
         }
     }
@@ -236,7 +256,7 @@ impl Server {
     }
 
     fn hear(&mut self, peer: u32, flags: EventFlags) {
-        let Some(connection) = self.peers.get_mut(&peer) else { return };
+        let Some(Peer { connection, .. }) = self.peers.get_mut(&peer) else { return };
         let mut open = !flags.contains(EventFlags::ERR) && connection.flush();
         open &= connection.receive();
         let mut requests = Vec::new();
@@ -260,7 +280,7 @@ impl Server {
                 }
                 Err(error) => {
                     let failure = Failure::new(Code::InvalidArgument, error);
-                    if let Some(connection) = self.peers.get_mut(&peer) {
+                    if let Some(Peer { connection, .. }) = self.peers.get_mut(&peer) {
                         open &= connection.send(frame.stream, RESPONSE, &Response::of(Err(failure)));
                     }
                 }
@@ -275,7 +295,7 @@ impl Server {
 
     fn send_answers(&mut self) {
         for (origin, answer) in self.service.answers() {
-            let Some(connection) = self.peers.get_mut(&origin.peer) else { continue };
+            let Some(Peer { connection, .. }) = self.peers.get_mut(&origin.peer) else { continue };
             if connection.send(origin.stream, RESPONSE, &Response::of(answer)) {
                 self.watch(origin.peer);
             } else {
@@ -285,7 +305,7 @@ impl Server {
     }
 
     fn watch(&mut self, peer: u32) {
-        let Some(connection) = self.peers.get(&peer) else { return };
+        let Some(Peer { connection, .. }) = self.peers.get(&peer) else { return };
         let events = match connection.wants_to_send() {
             true => EventFlags::IN | EventFlags::OUT,
             false => EventFlags::IN,

@@ -4,13 +4,12 @@
 use pintle_engines::alone::{Alone, config, make_bundle};
 use pintle_engines::place::Shim as Which;
 use pintle_engines::task::Stdio;
-use pintle_engines::{Call, Check, Engine, check, happens, left, wait_for};
+use pintle_engines::{Call, Check, Engine, check, left, wait_for};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 pub const CHECKS: &[Check] = &[
     check!(a_missing_runtime_is_named),
@@ -190,8 +189,7 @@ fn a_create_ends_with_its_daemon(e: &Engine) {
     e.daemon.again();
     assert_eq!(e.task(&id).status(), "");
     e.ctr(&["containers", "rm", &id]).ok();
-    // containerd 1.6 stays connected, and has a minute.
-    assert!(happens(Duration::from_secs(90), || e.shims().is_empty()), "the shim stays");
+    wait_for("the shim to go", || e.shims().is_empty());
     wait_for("the bundle to go", || !e.bundle(&id).exists());
 }
 

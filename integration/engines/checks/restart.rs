@@ -184,8 +184,7 @@ fn remove(e: &Engine, id: &str, n: usize) {
         last.iter().all(|answer| answer.code == 0 || answer.stderr.contains("not found"))
     });
     assert!(gone, "round {n}: {id} is not removed: {last:?}");
-    // One without a container gives the daemon that found it a minute.
-    assert!(happens(Duration::from_secs(90), || e.shims().is_empty()), "round {n}: the shim of {id} stays");
+    assert!(happens(Duration::from_secs(20), || e.shims().is_empty()), "round {n}: the shim of {id} stays");
 }
 
 /// It works, or there is no task.

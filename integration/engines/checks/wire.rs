@@ -230,7 +230,7 @@ fn without_a_container_it_leaves_by_itself(e: &Engine) {
     let mut shim = alone.connect();
     let pid = shim.pid();
     shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect_err("there is no such program");
-    // Ten seconds without a client; a minute with one.
+    // Ten seconds without a client; a minute with one that was there before.
     let client = full(None, Some(shim));
     assert!(happens(Duration::from_secs(90), || !pintle_tests::alive(pid)), "it stays");
     assert!(!alone.socket.exists(), "the socket is left");
