@@ -113,7 +113,8 @@ struct Peer {
 
 impl Peer {
     fn new(socket: OwnedFd, pid: Pid) -> Self {
-        let since = |pid: Pid| state::start_time(pid.as_raw_pid());
+        // Of one and the same tick, 10 ms, the number tells.
+        let since = |pid: Pid| Some((state::start_time(pid.as_raw_pid())?, pid.as_raw_pid()));
         let own = since(rustix::process::getpid());
         // Of another pid namespace nothing is known.
         let elder = since(pid).is_none_or(|theirs| own.is_none_or(|own| theirs <= own));

@@ -152,7 +152,8 @@ fn the_daemon_is_killed_at_random_moments(e: &Engine) {
         std::thread::sleep(random(150));
         e.note_sockets();
         e.daemon.kill();
-        drop(call);
+        // To its end, at which it takes its own mounts away.
+        call.end();
         e.daemon.again();
         let task = e.task(&id);
         settled(&task, n);

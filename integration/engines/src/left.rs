@@ -93,23 +93,10 @@ pub fn remember() {
     BEFORE.get_or_init(everything);
 }
 
-/// Nothing is left of anything, once the daemons and their clients are down.
+/// Nothing is left of anything, once the daemons are down.
 pub fn at_all() -> Result<(), String> {
-    unmount_clients();
     let before = BEFORE.get_or_init(Vec::new);
     nothing(|| everything().into_iter().filter(|one| !before.contains(one)).collect())
-}
-
-/// Where a client or daemon that a check killed had looked into an image: its mount stays, as with any shim.
-fn unmount_clients() {
-    for point in mounts_below(&scratch()) {
-        let own = Path::new(&point)
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"containerd-mount"));
-        if own {
-            let _ = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH);
-        }
-    }
 }
 
 fn everything() -> Vec<String> {
