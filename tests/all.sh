@@ -127,6 +127,8 @@ check fmt --all --check
 check fmt --manifest-path $image --check
 check fmt --manifest-path fuzz/Cargo.toml --check
 check clippy --quiet --workspace --all-targets -- -D warnings
+# Its own harness is no test target of cargo test, and so not in the line above.
+check clippy --quiet -p pintle-engines --test engines -- -D warnings
 # What only init's image uses: the package outside the workspace, and the start of a program without libc.
 check clippy --quiet --manifest-path $image --target-dir target/image -- -D warnings
 check clippy --quiet -p pintle-sys --features entry -- -D warnings

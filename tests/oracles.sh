@@ -15,6 +15,10 @@ versions() {
 		printf '%s: %s (%s)\n' "$name" "$("$dir/bin/$name" --version | head -1)" "$(cat "$dir/$name.version")"
 	done
 }
+# One call at a time makes them; who waited finds them made.
+mkdir -p "$(dirname "$dir")"
+exec 9>"$dir.lock"
+flock 9
 if [ -e "$dir/complete" ]; then
 	versions
 	exit 0

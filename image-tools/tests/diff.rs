@@ -37,7 +37,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
+        // Deeper than the standard library goes without a descriptor for each directory.
+        Command::new("rm").arg("-rf").arg(&self.0).status().ok();
     }
 }
 
@@ -888,8 +889,6 @@ fn a_tree_deeper_than_a_path_is_an_error_and_not_an_overflow() {
     assert!(error.starts_with("\"/d/d/d/") && error.ends_with("longer than 4094 bytes"), "{error}");
     assert!(stat::record(root.as_fd(), std::io::sink()).is_err());
     assert!(started.elapsed() < Duration::from_secs(5));
-    // The standard library removes such a tree only with a descriptor per directory.
-    assert!(Command::new("rm").arg("-rf").arg(&folder.0).status().unwrap().success());
 }
 
 #[test]
@@ -915,7 +914,7 @@ fn while_exchanging<T>(a: &Path, b: &Path, mut action: impl FnMut() -> T) -> Vec
     let stop = AtomicBool::new(false);
     let exchanges = AtomicU32::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let exchanging = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
                 exchanges.fetch_add(1, Ordering::Relaxed);
@@ -923,11 +922,11 @@ fn while_exchanging<T>(a: &Path, b: &Path, mut action: impl FnMut() -> T) -> Vec
         });
         let until = Instant::now() + Duration::from_secs(1);
         let mut results = Vec::new();
-        while Instant::now() < until {
+        let enough = || Instant::now() >= until && exchanges.load(Ordering::Relaxed) > 1000;
+        while !enough() && !exchanging.is_finished() {
             results.push(action());
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(exchanges.load(Ordering::Relaxed) > 1000);
         results
     })
 }

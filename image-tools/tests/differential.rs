@@ -138,7 +138,7 @@ fn mounted(bench: &Bench, location: &str) -> Tree {
     let folder = bench.path("mount");
     bench.pintle(&["mount", location, &folder]);
     let tree = read(&folder);
-    bench.pintle(&["umount", &folder]);
+    bench.unmount(&folder);
     tree
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -31,7 +33,7 @@ pub struct Place {
     stores: AtomicU32,
 }
 
-/// What a command said, and how long it took.
+/// What a command said, and the processor time that it took: how busy the machine is does not matter.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -78,15 +80,22 @@ impl Place {
     }
 
     pub fn run(&self, args: &[&str]) -> Said {
-        let begin = Instant::now();
-        let output = self.command(args).output().expect("the program starts");
+        let mut child = self
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| err.read_to_end(&mut stderr).expect("its errors"));
+            out.read_to_end(&mut stdout).expect("its output");
+        });
+        let took = processor_time(&child);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-            took: begin.elapsed(),
-        }
+        let code = child.wait().expect("its end").code();
+        Said { code, stdout: text(&stdout), stderr: text(&stderr), took }
     }
 
     #[track_caller]
@@ -194,9 +203,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let here = self.dir.display().to_string();
-        for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&here))
-        {
+        let ours = |at: &&str| Path::new(at).starts_with(&self.dir);
+        for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(ours) {
             if let Err(e) = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH) {
                 eprintln!("{at}: {e}");
             }
@@ -204,9 +212,20 @@ impl Drop for Place {
         // Deeper than the standard library's own goes.
         match Command::new("rm").arg("-rf").arg(&self.dir).status() {
             Ok(status) if status.success() => {}
-            other => eprintln!("{here}: {other:?}"),
+            other => eprintln!("{}: {other:?}", self.dir.display()),
         }
     }
+}
+
+/// Waits for the end of a process, which stays to be waited for, and gives the time of all of its threads, proc_pid_stat(5).
+fn processor_time(child: &Child) -> Duration {
+    let pid = rustix::process::Pid::from_child(child);
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).expect("its end");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process that ended");
+    let (_, fields) = stat.rsplit_once(')').expect("its name");
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
+    Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32
 }
 
 /// What a folder holds; nothing where it is missing.

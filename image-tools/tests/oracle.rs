@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// A test's own folder, gone when it ends, with the oracles and the images at hand.
 pub struct Bench {
@@ -46,14 +47,32 @@ impl Bench {
 
     /// What pintle-image prints, with a store of this test's own; it has to succeed.
     pub fn pintle(&self, words: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_pintle-image"))
+        text(words, &self.try_pintle(words))
+    }
+
+    fn try_pintle(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pintle-image"))
             .arg("--root")
             .arg(self.place.join("store"))
             .args(words)
             .current_dir(&self.place)
             .output()
-            .expect("pintle-image");
-        text(words, &output)
+            .expect("pintle-image")
+    }
+
+    /// Takes a tree of `mount` away. Another test's child may still have this one's descriptors, until it executes its program.
+    pub fn unmount(&self, folder: &str) {
+        let busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("busy");
+        let words = ["umount", folder];
+        let mut output = self.try_pintle(&words);
+        for _ in 0..100 {
+            if output.status.success() || !busy(&output) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            output = self.try_pintle(&words);
+        }
+        text(&words, &output);
     }
 
     /// Changes a mounted tree by words of a shell, with the tools of the oracles; the host may lack some.
@@ -95,7 +114,7 @@ impl Bench {
                 "disabled_plugins = ['io.containerd.cri.v1.runtime', 'io.containerd.cri.v1.images', 'io.containerd.grpc.v1.cri']" \
                 '[grpc]' "address = '$PWD/socket'" '[ttrpc]' "address = '$PWD/ttrpc'" >config
             containerd --config config --log-level error >&2 & trap "kill $!; wait $!" EXIT
-            i=0; while [ ! -S socket ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
+            i=0; while [ ! -S socket ] && [ $i -lt 1200 ]; do sleep 0.1; i=$((i+1)); done; [ -S socket ]
             ctr() { command ctr --address "$PWD/socket" "$@"; }
             ctr images import --index-name pintle.test/image:1 "$1" >&2
             mkdir mounted

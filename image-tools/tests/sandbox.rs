@@ -43,7 +43,7 @@ impl Sandbox {
         for folder in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
             fs::create_dir_all(rootfs.join(folder)).expect("a rootfs can be made");
         }
-        fs::copy(busybox, rootfs.join("bin/busybox")).expect("busybox can be copied");
+        copy_program(&busybox, &rootfs.join("bin/busybox"));
         symlink("busybox", rootfs.join("bin/sh")).expect("a link");
         Some(Self { dir, runtime, name })
     }
@@ -70,7 +70,7 @@ impl Sandbox {
     /// Runs the bundle as this user, whom everything is given to.
     pub fn run_as(&self, user: u32) -> Output {
         let runtime = self.dir.join("runtime");
-        fs::copy(&self.runtime, &runtime).expect("a copy of the runtime");
+        copy_program(&self.runtime, &runtime);
         give(&self.dir, user);
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(runtime);
@@ -86,6 +86,14 @@ impl Drop for Sandbox {
             eprintln!("{}: {e}", self.dir.display());
         }
     }
+}
+
+/// Copies a program, by another process: while this one had it open for writing, a fork of another thread's would get the
+/// descriptor, and nobody could execute it until that is gone (ETXTBSY).
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success(), "a copy of {} at {}", from.display(), to.display());
 }
 
 fn give(path: &Path, user: u32) {

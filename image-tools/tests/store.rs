@@ -1,6 +1,7 @@
 //! Folders and leases: who works where, what is mounted where, and what is left of it in the store.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use crate::layer::{dir, file};
@@ -16,7 +17,8 @@ fn load(place: &Place, name: &str) {
 /// How many mounts there are below the place.
 fn mounts(place: &Place) -> usize {
     let all = fs::read_to_string("/proc/self/mounts").expect("mounts");
-    all.lines().filter(|line| line.contains(&*place.dir.to_string_lossy())).count()
+    let points = all.lines().filter_map(|line| line.split(' ').nth(1));
+    points.filter(|at| Path::new(at).starts_with(&place.dir)).count()
 }
 
 #[test]

@@ -109,6 +109,12 @@ impl Drop for Place {
     }
 }
 
+/// Numbers begin again at the end of their range: the later process may have the lower one.
+fn sorted<const N: usize>(mut ids: [u32; N]) -> [i32; N] {
+    ids.sort_unstable();
+    ids.map(|id| id as i32)
+}
+
 /// A folder whose device nodes can be opened: /tmp may be mounted nodev. None where the checkout's file system is, too.
 fn folder_for_nodes(name: &str) -> Option<PathBuf> {
     use rustix::fs::StatVfsMountFlags;
@@ -121,6 +127,8 @@ fn folder_for_nodes(name: &str) -> Option<PathBuf> {
         return None;
     }
     let dir = parent.join(format!("pintle-dev-{}-{name}", std::process::id()));
+    // A killed run of the same number may have left one.
+    let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir(&dir).expect("a directory");
     Some(dir)
 }
@@ -193,7 +201,7 @@ fn killing_reaches_cgroups_below_even_frozen() {
     let ids = [place.sleeper(""), place.sleeper("/a"), place.sleeper("/a/b")];
     let mut pids = cgroup.pids().expect("pids");
     pids.sort_unstable();
-    assert_eq!(pids, ids.map(|id| id as i32));
+    assert_eq!(pids, sorted(ids));
     assert!(!cgroup.wait_empty(Duration::from_millis(1)).expect("readable"));
     cgroup.freeze().expect("frozen");
     cgroup.kill().expect("killed");
@@ -232,7 +240,7 @@ fn deep_nesting_is_removed_and_counted() {
     let ids = [place.sleeper("/w7"), place.sleeper(&deep)];
     let mut pids = cgroup.pids().expect("pids");
     pids.sort_unstable();
-    assert_eq!(pids, ids.map(|id| id as i32));
+    assert_eq!(pids, sorted(ids));
     cgroup.kill().expect("killed");
     delete(cgroup.path(), SOON).expect("deleted");
 }

@@ -25,7 +25,7 @@ impl Bundle {
         let inside = dir.join("rootfs/probe");
         // A link: nothing is written, so no exec anywhere meets a "text file busy".
         if fs::hard_link(&probe, &inside).is_err() {
-            fs::copy(&probe, &inside).expect("the probe can be copied");
+            crate::copy_program(&probe, &inside);
         }
         Self { dir, config: default_config() }
     }

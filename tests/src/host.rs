@@ -9,6 +9,15 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what has to happen: far longer than it takes on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Copies a program, by another process: while this one had it open for writing, a fork of another thread's would get the
+/// descriptor, and nobody could execute it until that is gone (ETXTBSY).
+#[track_caller]
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let done = Command::new("cp").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success(), "a copy of {} at {}", from.display(), to.display());
+}
+
 /// Waits for a condition; panics with its name, which may tell of the end of patience, when that has come.
 #[track_caller]
 pub fn wait_for(what: impl std::fmt::Display, mut condition: impl FnMut() -> bool) {

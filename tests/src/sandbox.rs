@@ -1,7 +1,7 @@
 //! Where a test lives: a temporary folder with a `--root` of its own, the calls into the runtime, its containers.
 //! Whatever the test leaves is deleted at the end, by force; a call that hangs is killed and fails the test.
 
-use crate::{Bundle, Output, Runtime, Value, bundle, cgroup_mount, skip, wait_for};
+use crate::{Bundle, Output, Runtime, Value, bundle, cgroup_mount, copy_program, skip, wait_for};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -41,9 +41,14 @@ impl Default for Sandbox {
 impl Sandbox {
     /// An empty one.
     pub fn new() -> Self {
-        let name = format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
+        let next = || format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
+        // A run that was killed, of a process with the same number, may have left some.
+        let free = |name: &String| match fs::create_dir(std::env::temp_dir().join(name)) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+            made => made.map(|()| true).expect("a temporary folder"),
+        };
+        let name = std::iter::repeat_with(next).find(free).expect("numbers do not end");
         let dir = std::env::temp_dir().join(&name);
-        fs::create_dir(&dir).expect("a temporary folder");
         let systemd = std::env::var("PINTLE_TESTS_DRIVER").is_ok_and(|driver| driver == "systemd");
         Self { dir, name, count: Cell::new(0), user: None, systemd }
     }
@@ -71,11 +76,8 @@ impl Sandbox {
         if rustix::process::geteuid().is_root() {
             sandbox.user = Some(NOBODY);
             sandbox.give(&sandbox.dir);
-            // The checkout may lie where only root can look. By another process: a fork of another test's would hold what
-            // this one writes, and nobody could execute it yet.
-            let mut copy = Command::new("cp");
-            copy.arg(Runtime::under_test().binary()).arg(sandbox.dir.join("runtime"));
-            assert!(copy.status().expect("cp starts").success(), "a copy of the runtime");
+            // The checkout may lie where only root can look.
+            copy_program(Runtime::under_test().binary(), sandbox.dir.join("runtime"));
         }
         sandbox
     }

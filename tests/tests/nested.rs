@@ -41,7 +41,7 @@ fn privileged(t: &Sandbox, inner: &Bundle, cgroup: &str) -> Bundle {
     }
     b.mount("/inner", "bind", &inner.dir.to_string_lossy(), &["rbind"]);
     let binary = fs::canonicalize(Runtime::under_test().binary()).unwrap();
-    fs::copy(&binary, b.inside("/runtime")).unwrap();
+    copy_program(&binary, b.inside("/runtime"));
     if Runtime::under_test() != Runtime::Pintle {
         // An oracle's libraries are where it was unpacked.
         let place = binary.ancestors().nth(2).unwrap().to_string_lossy().into_owned();

@@ -230,7 +230,7 @@ fn the_rootfs_may_lie_on_a_shared_mount() {
         for folder in ["proc", "sys", "dev"] {
             fs::create_dir_all(other.join("rootfs").join(folder)).unwrap();
         }
-        fs::copy(b.inside("/probe"), other.join("rootfs/probe")).unwrap();
+        copy_program(b.inside("/probe"), other.join("rootfs/probe"));
         b.set("/root/path", json!(other.join("rootfs")));
         let before = mounts();
         t.report(&b);
@@ -246,7 +246,7 @@ fn without_a_mount_namespace_no_mount_stays() {
     // Its mounts are the runtime's own: a mount namespace around all calls keeps them from the host.
     let scripts = [
         ("run", "$0 run -b $bundle $id"),
-        ("create, start, delete", "$0 create -b $bundle $id && $0 start $id && sleep 0.3 && $0 delete $id"),
+        ("create, start, delete", "$0 create -b $bundle $id && $0 start $id && ended && $0 delete $id"),
         ("create, delete by force", "$0 create -b $bundle $id && $0 delete --force $id"),
         ("a create that fails", "$0 create -b $broken $id"),
     ];
@@ -262,6 +262,7 @@ fn without_a_mount_namespace_no_mount_stays() {
         let mut command = std::process::Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c"]).arg(format!(
             "runtime() {{ \"$runtime\" --root {} --log {} --log-format json \"$@\"; }}
+             ended() {{ until runtime state $id | grep -q '\"stopped\"'; do sleep 0.05; done; }}
              cat /proc/self/mountinfo > $bundle/before
              {}; status=$?
              cat /proc/self/mountinfo > $bundle/after

@@ -188,7 +188,7 @@ fn a_failed_unit_is_forgotten() {
     behaviour(|| {
         let t = Sandbox::by_systemd();
         let (mut b, unit, cgroup) = bundle(&t);
-        b.set("/annotations/org.systemd.property.RuntimeMaxSec", json!("1"));
+        b.set("/annotations/org.systemd.property.RuntimeMaxSec", json!("5"));
         b.set("/annotations/org.systemd.property.TimeoutStopSec", json!("1"));
         let first = t.start(&b);
         first.wait_until("stopped");
@@ -211,7 +211,7 @@ fn delete_forgets_a_unit_that_failed() {
     behaviour(|| {
         let t = Sandbox::by_systemd();
         let (mut b, unit, cgroup) = bundle(&t);
-        b.set("/annotations/org.systemd.property.RuntimeMaxSec", json!("1"));
+        b.set("/annotations/org.systemd.property.RuntimeMaxSec", json!("5"));
         b.set("/annotations/org.systemd.property.TimeoutStopSec", json!("1"));
         let c = t.start(&b);
         wait_for("the unit's failure", || property(&unit, "ActiveState") == "failed");

@@ -93,6 +93,7 @@ fn a_blob_that_is_cut_goes_on_where_it_was() {
         seen[from..].iter().map(|seen| seen.header("range").unwrap_or("").to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(ranges(0), ["", "bytes=250000-", "bytes=400000-"]);
+    server.settle();
     assert_eq!(server.sent(&layer(&image)), image.layers[0].0.size, "no byte twice");
     place.is_tidy("store");
 
@@ -114,6 +115,7 @@ fn a_registry_without_ranges_sends_the_beginning_again() {
     server.fault("GET", &layer(&image), Fault::Cut(300_000), 1);
     server.fault("GET", &layer(&image), Fault::WholeOnly, 1);
     place.ok("store", &["pull", &name]);
+    server.settle();
     assert_eq!(server.sent(&layer(&image)), 300_000 + image.layers[0].0.size);
     place.is_tidy("store");
 }

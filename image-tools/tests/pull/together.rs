@@ -29,6 +29,7 @@ fn processes_that_pull_one_image_fetch_each_blob_once() {
         let image = Image::of(&layers_of_all_kinds(600_000), json!({}));
         let name = image.publish(&server, "a");
         at_once(&place, &vec![vec!["pull", &name]; processes]);
+        server.settle();
         for (blob, _) in image.blobs() {
             let path = format!("/blobs/{}", blob.digest);
             assert_eq!(server.seen("GET", &path).len(), 1, "{processes} processes");
@@ -66,7 +67,7 @@ fn images_that_share_layers_are_pulled_at_once_in_any_order() {
 fn who_waits_for_a_killed_command_goes_on_where_it_stopped() {
     let place = Place::new("heir");
     let server = Server::new();
-    server.pace(16 << 10, Duration::from_millis(40));
+    server.pace(16 << 10, Duration::from_millis(120));
     let image = Image::of(&[Tar::default().noise("a", 2, 300_000).archive()], json!({}));
     let name = image.publish(&server, "a");
     let digest = &image.layers[0].0.digest;

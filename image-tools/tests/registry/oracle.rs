@@ -90,7 +90,7 @@ fn serve(mut command: Command) -> Option<Registry> {
         .spawn()
         .unwrap();
     let mut registry = Registry { child, host, dir };
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(120);
     let patience = Duration::from_secs(1);
     let client = Client::new(Settings { patience, retries: 0, ..registry.settings("geheim") }).unwrap();
     // Another registry has a certificate of another authority's.

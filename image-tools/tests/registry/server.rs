@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use pintle_image::digest::Digest;
 use pintle_image::manifest::Descriptor;
+use rustix::net::sockopt;
 
 /// What goes wrong with an answer.
 #[derive(Clone, Debug)]
@@ -234,6 +235,10 @@ impl Server {
 
     fn connection(&self, stream: TcpStream) {
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok();
+        // What is on its way at a slow pace is little: nobody fills the kernel's memory ahead of a client.
+        if let Some(pace) = self.0.state.lock().unwrap().pace {
+            sockopt::set_socket_send_buffer_size(&stream, pace.piece).unwrap();
+        }
         match &self.0.tls {
             None => self.converse(stream),
             Some(config) => {

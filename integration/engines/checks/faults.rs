@@ -384,8 +384,8 @@ fn own_words(e: &Engine, config: &Value) -> String {
     };
     call(&["create", "--bundle", &bundle.display().to_string(), &id]);
     let text = fs::read_to_string(&log).unwrap_or_default();
-    let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let error = records.filter(|r| r["level"] == "error").last().unwrap_or_default();
+    let mut records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let error = records.rfind(|r| r["level"] == "error").unwrap_or_default();
     call(&["delete", "--force", &id]);
     error["msg"].as_str().unwrap_or_default().replace(&bundle.display().to_string(), "BUNDLE")
 }

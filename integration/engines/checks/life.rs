@@ -4,7 +4,7 @@ use pintle_engines::alone::{Alone, config};
 use pintle_engines::place::has_controller;
 use pintle_engines::task::{Shim, Stdio, code, status};
 use pintle_engines::wire::{Message, Status};
-use pintle_engines::{Check, Engine, check, happens, skip, wait_for};
+use pintle_engines::{Check, Engine, check, happens, skip, stands_still, wait_for};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -32,11 +32,7 @@ fn pause_freezes_and_resume_thaws(e: &Engine) {
     let task = e.script("echo ready; while :; do echo tick; sleep 0.02; done");
     task.call("pause").ok();
     assert_eq!(task.status(), "PAUSED");
-    // What was on its way may still come.
-    std::thread::sleep(Duration::from_millis(200));
-    let before = task.output().len();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(task.output().len(), before, "it ran on");
+    let before = stands_still(Duration::from_millis(300), || task.output().len());
     task.exec(&[], &["true"]).fails("paused");
     task.call("resume").ok();
     assert_eq!(task.status(), "RUNNING");

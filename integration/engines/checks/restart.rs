@@ -3,7 +3,7 @@
 use pintle_engines::events::Listener;
 use pintle_engines::left::kill;
 use pintle_engines::{Check, Engine, Task, check, full, happens, left, wait_for};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 pub const CHECKS: &[Check] = &[
     check!(own containers_outlive_a_daemon_that_stops),

@@ -58,7 +58,7 @@ fn the_container_has_the_root_of_its_image(e: &Engine) {
 fn a_folder_as_root(e: &Engine) {
     let root = e.dir.join("root");
     fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy(pintle_engines::place::busybox(), root.join("bin/busybox")).unwrap();
+    pintle_tests::copy_program(pintle_engines::place::busybox(), root.join("bin/busybox"));
     let id = e.id();
     let runtime = pintle_engines::place::Shim::under_test().runtime_name();
     let folder = root.to_string_lossy();

@@ -231,7 +231,7 @@ impl<'a> Alone<'a> {
             shim.ask("Delete", &self.id, "").expect("a deletion");
         }
         shim.shutdown(&self.id);
-        crate::wait_for("the end of the shim", || !Path::new(&format!("/proc/{pid}")).exists());
+        crate::wait_for("the end of the shim", || !pintle_tests::alive(pid));
         assert!(!self.socket.exists(), "the socket is left: {}", self.socket.display());
         let _ = fs::remove_file(self.events_socket());
     }
@@ -243,7 +243,7 @@ pub fn make_bundle(engine: &Engine, id: &str, config: &Value) -> PathBuf {
     for folder in ["bin", "proc", "dev", "sys", "tmp"] {
         fs::create_dir_all(bundle.join("rootfs").join(folder)).expect("a root folder");
     }
-    fs::copy(place::busybox(), bundle.join("rootfs/bin/busybox")).expect("busybox");
+    pintle_tests::copy_program(place::busybox(), bundle.join("rootfs/bin/busybox"));
     for name in ["sh", "sleep", "true", "cat", "echo", "stty", "head", "yes", "kill", "ls", "wc", "tty"] {
         std::os::unix::fs::symlink("busybox", bundle.join("rootfs/bin").join(name)).expect("a link");
     }

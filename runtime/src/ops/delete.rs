@@ -106,8 +106,11 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
         if container.state.unit.is_some() {
             await_systemd(container)?;
         }
-        if let (Some(cgroup), true) = (container.cgroup()?, owns_cgroup(container)) {
-            cgroup::delete(cgroup.path(), LIMIT)?;
+        match container.cgroup()? {
+            Some(cgroup) if owns_cgroup(container) => cgroup::delete(cgroup.path(), LIMIT)?,
+            // Empty by now, or a stranger's.
+            Some(cgroup) => drop(std::fs::remove_dir(cgroup.path())),
+            None => {}
         }
     }
     stop_unit(context, container)?;

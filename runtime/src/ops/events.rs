@@ -85,12 +85,14 @@ fn follow(source: &Source<'_>, interval: Duration, emit: &mut dyn FnMut(&str) ->
     let interval = interval.min(Duration::from_secs(3_000_000_000));
     let mut next = Instant::now() + interval;
     loop {
+        // In this order: the kernel counts a kill before it is one, so the last one is told before the end.
+        let over = !life.as_ref().is_some_and(lives);
         let now = kills(memory.as_ref())?;
         if now > killed {
             emit(&json(&Event { kind: "oom", id, data: None })?)?;
             killed = now;
         }
-        if !life.as_ref().is_some_and(lives) {
+        if over {
             return Ok(());
         }
         let left = next.saturating_duration_since(Instant::now());

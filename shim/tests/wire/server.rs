@@ -124,7 +124,7 @@ impl Shim {
         request.id = ID.into();
         // Its end may be faster than its answer.
         let _either = self.client.shutdown(patience(), &request);
-        wait_for("the end of the shim", || !Path::new(&format!("/proc/{}", self.pid)).exists());
+        wait_for("the end of the shim", || !pintle_tests::alive(self.pid as i32));
         assert!(!self.socket.exists(), "its socket is left");
         assert_eq!(fs::read_dir(self.dir.join("root/wire")).map_or(0, Iterator::count), 0, "a state is left");
     }
@@ -205,7 +205,7 @@ fn make_container(shim: &Shim) -> Option<()> {
     for folder in ["proc", "dev", "sys", "bin"] {
         fs::create_dir_all(bundle.join("rootfs").join(folder)).expect("a rootfs");
     }
-    fs::copy(busybox, bundle.join("rootfs/bin/busybox")).expect("busybox");
+    pintle_tests::copy_program(busybox, bundle.join("rootfs/bin/busybox"));
     for name in ["sh", "sleep", "true", "cat", "echo"] {
         symlink("busybox", bundle.join("rootfs/bin").join(name)).expect("a link");
     }

@@ -158,7 +158,7 @@ fn a_leaked_descriptor_leads_to_no_program() {
         let t = Attack::new();
         let target = Target::new(&t, "target", &[]);
         let mut b = t.bundle();
-        fs::copy(b.inside("/probe"), t.dir.join("program")).unwrap();
+        copy_program(b.inside("/probe"), t.dir.join("program"));
         fs::hard_link(t.dir.join("program"), target.dir.join("program")).unwrap();
         b.link("/way", "/proc/self/fd/9");
         let mut command = t.command();
