@@ -38,7 +38,10 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         // Deeper than the standard library goes without a descriptor for each directory.
-        Command::new("rm").arg("-rf").arg(&self.0).status().ok();
+        match Command::new("rm").arg("-rf").arg(&self.0).status() {
+            Ok(status) if status.success() => {}
+            other => eprintln!("{}: {other:?}", self.0.display()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::layer::{Member, Pack, dir, fifo, file, hardlink, member, opaque, reco
 use crate::layout::{CONFIG, INDEX, LAYER, Layout, MANIFEST, Place, Said, Stored, descriptor, names, sha256};
 use crate::tree::{self, Tree};
 
-/// What a refusal may take of a processor, without optimization.
+/// What a refusal may take, on a busy machine without optimization.
 const QUICK: Duration = Duration::from_secs(8);
 
 /// A place with something on the host that an image must not reach.

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +31,7 @@ pub struct Place {
     stores: AtomicU32,
 }
 
-/// What a command said, and the processor time that it took: how busy the machine is does not matter.
+/// What a command said, and how long it took.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -80,22 +78,15 @@ impl Place {
     }
 
     pub fn run(&self, args: &[&str]) -> Said {
-        let mut child = self
-            .command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
-        std::thread::scope(|scope| {
-            scope.spawn(|| err.read_to_end(&mut stderr).expect("its errors"));
-            out.read_to_end(&mut stdout).expect("its output");
-        });
-        let took = processor_time(&child);
+        let begin = Instant::now();
+        let output = self.command(args).output().expect("the program starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let code = child.wait().expect("its end").code();
-        Said { code, stdout: text(&stdout), stderr: text(&stderr), took }
+        Said {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            took: begin.elapsed(),
+        }
     }
 
     #[track_caller]
@@ -152,16 +143,9 @@ impl Place {
         tree
     }
 
-    /// Another test's child may still have this one's descriptors, until it executes its program.
     #[track_caller]
     pub fn unmount(&self, at: &str) {
-        let busy = |_: &u32| {
-            let said = self.run(&["umount", at]);
-            assert!(said.code == Some(0) || said.stderr.contains("busy"), "{said:?}");
-            std::thread::sleep(Duration::from_millis(if said.code == Some(0) { 0 } else { 10 }));
-            said.code != Some(0)
-        };
-        assert!((0..100).take_while(busy).count() < 100, "{at} stays busy");
+        unmount(&mut self.command(&["umount", at]));
     }
 
     /// A name that nothing has yet.
@@ -217,15 +201,19 @@ impl Drop for Place {
     }
 }
 
-/// Waits for the end of a process, which stays to be waited for, and gives the time of all of its threads, proc_pid_stat(5).
-fn processor_time(child: &Child) -> Duration {
-    let pid = rustix::process::Pid::from_child(child);
-    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).expect("its end");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process that ended");
-    let (_, fields) = stat.rsplit_once(')').expect("its name");
-    let ticks: u64 =
-        fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
-    Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32
+/// Calls `umount`, again where it is busy: another test's child may still have this one's descriptors, until it executes its program.
+#[track_caller]
+pub fn unmount(umount: &mut Command) {
+    for _ in 0..100 {
+        let output = umount.output().expect("the program starts");
+        if output.status.success() {
+            return;
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("busy"), "{umount:?}: {said}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{umount:?}: it stays busy");
 }
 
 /// What a folder holds; nothing where it is missing.

@@ -1,12 +1,12 @@
 //! The programs that pintle-image is compared with, run in their own root folder (tests/image-oracle), and the images of
 //! tests/image-layouts.sh. Where they are missing, a test is skipped with a line that says so.
 
+use crate::layout;
 use crate::tree::{self, Tree};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 /// A test's own folder, gone when it ends, with the oracles and the images at hand.
 pub struct Bench {
@@ -47,32 +47,18 @@ impl Bench {
 
     /// What pintle-image prints, with a store of this test's own; it has to succeed.
     pub fn pintle(&self, words: &[&str]) -> String {
-        text(words, &self.try_pintle(words))
+        text(words, &self.pintle_command(words).output().expect("pintle-image"))
     }
 
-    fn try_pintle(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pintle-image"))
-            .arg("--root")
-            .arg(self.place.join("store"))
-            .args(words)
-            .current_dir(&self.place)
-            .output()
-            .expect("pintle-image")
-    }
-
-    /// Takes a tree of `mount` away. Another test's child may still have this one's descriptors, until it executes its program.
+    /// Takes what pintle-image mounted away.
     pub fn unmount(&self, folder: &str) {
-        let busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("busy");
-        let words = ["umount", folder];
-        let mut output = self.try_pintle(&words);
-        for _ in 0..100 {
-            if output.status.success() || !busy(&output) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            output = self.try_pintle(&words);
-        }
-        text(&words, &output);
+        layout::unmount(&mut self.pintle_command(&["umount", folder]));
+    }
+
+    fn pintle_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(layout::PROGRAM);
+        command.arg("--root").arg(self.place.join("store")).args(words).current_dir(&self.place);
+        command
     }
 
     /// Changes a mounted tree by words of a shell, with the tools of the oracles; the host may lack some.

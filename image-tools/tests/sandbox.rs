@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use pintle_tests::{copy_program, static_busybox};
+
 static SANDBOXES: AtomicU32 = AtomicU32::new(0);
 
 /// A folder that goes with the test.
@@ -36,14 +38,14 @@ impl Sandbox {
             return lacks("containers are started by root here");
         }
         let Some(runtime) = runtime() else { return lacks("no pintle was built; PINTLE may name one") };
-        let Some(busybox) = busybox() else { return lacks("no static busybox") };
+        let busybox = static_busybox()?;
         let name = format!("pit{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
         let rootfs = dir.join("bundle/rootfs");
         for folder in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
             fs::create_dir_all(rootfs.join(folder)).expect("a rootfs can be made");
         }
-        copy_program(&busybox, &rootfs.join("bin/busybox"));
+        copy_program(busybox, rootfs.join("bin/busybox"));
         symlink("busybox", rootfs.join("bin/sh")).expect("a link");
         Some(Self { dir, runtime, name })
     }
@@ -88,14 +90,6 @@ impl Drop for Sandbox {
     }
 }
 
-/// Copies a program, by another process: while this one had it open for writing, a fork of another thread's would get the
-/// descriptor, and nobody could execute it until that is gone (ETXTBSY).
-#[track_caller]
-pub fn copy_program(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg(from).arg(to).status().expect("cp starts");
-    assert!(done.success(), "a copy of {} at {}", from.display(), to.display());
-}
-
 fn give(path: &Path, user: u32) {
     std::os::unix::fs::lchown(path, Some(user), Some(user)).expect("root can chown");
     if path.is_dir() && !path.is_symlink() {
@@ -117,19 +111,6 @@ fn runtime() -> Option<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let places = [target.join(triple).join("release/pintle"), target.join("release/pintle")];
     places.into_iter().find(|path| path.exists())
-}
-
-/// A busybox that needs no library.
-fn busybox() -> Option<PathBuf> {
-    let path = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|p| p.exists())?;
-    let elf = fs::read(&path).ok()?;
-    let number = |at: usize, size: usize| {
-        let bytes = elf.get(at..at + size)?;
-        Some(bytes.iter().rev().fold(0usize, |n, &b| n << 8 | usize::from(b)))
-    };
-    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
-    // PT_INTERP
-    (0..count).all(|n| number(table + n * size, 4) != Some(3)).then_some(path)
 }
 
 /// Gives a path to a user and a group.

@@ -408,9 +408,7 @@ mod tests {
     #[test]
     fn a_bus_that_does_not_answer_is_not_waited_for_longer_than_said() {
         let dir = std::env::temp_dir().join(format!("pintle-bus-{}", std::process::id()));
-        // A killed run of the same number may have left one.
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).expect("a directory");
+        std::fs::create_dir_all(&dir).expect("a directory");
         let path = dir.join("socket");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
         let mut bus = Bus::connect(&Address::Path(path), Duration::from_millis(50)).expect("connected");

@@ -127,8 +127,6 @@ fn folder_for_nodes(name: &str) -> Option<PathBuf> {
         return None;
     }
     let dir = parent.join(format!("pintle-dev-{}-{name}", std::process::id()));
-    // A killed run of the same number may have left one.
-    let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir(&dir).expect("a directory");
     Some(dir)
 }

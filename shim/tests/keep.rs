@@ -137,9 +137,7 @@ impl Drop for Place {
         let removed = self.file("").exists().then(|| self.call("rm", &["--force"]));
         if !std::thread::panicking() {
             removed.map(Said::ok);
-            // Nobody waits for what a killed runtime had started.
-            wait_for("the end of its processes", || self.processes().is_empty());
-            assert_eq!(self.left(), 0);
+            assert_eq!((self.left(), self.processes()), (0, Vec::new()));
         }
         fs::remove_dir_all(&self.dir).expect("an ordinary directory");
     }

@@ -41,14 +41,9 @@ impl Default for Sandbox {
 impl Sandbox {
     /// An empty one.
     pub fn new() -> Self {
-        let next = || format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
-        // A run that was killed, of a process with the same number, may have left some.
-        let free = |name: &String| match fs::create_dir(std::env::temp_dir().join(name)) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
-            made => made.map(|()| true).expect("a temporary folder"),
-        };
-        let name = std::iter::repeat_with(next).find(free).expect("numbers do not end");
+        let name = format!("pt{}-{}", std::process::id(), SANDBOXES.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
+        fs::create_dir(&dir).expect("a temporary folder");
         let systemd = std::env::var("PINTLE_TESTS_DRIVER").is_ok_and(|driver| driver == "systemd");
         Self { dir, name, count: Cell::new(0), user: None, systemd }
     }

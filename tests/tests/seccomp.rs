@@ -315,7 +315,7 @@ fn an_agent_is_told_of_each_process_and_hears_of_its_calls() {
         let pid = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
         assert_eq!(told(&text, &c, pid), expect("running"));
         let mut heard = [PollFd::new(&listener, PollFlags::IN)];
-        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
         assert_eq!(poll(&mut heard, Some(&patience)), Ok(1), "its mkdir is reported");
         let proc = format!("/proc/{pid}/stat");
         assert!(std::path::Path::new(&proc).exists(), "and waits for the answer");

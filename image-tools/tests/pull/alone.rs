@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pintle_tests::copy_program;
 use serde_json::json;
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, QTYPE, ResourceRecord, TYPE};
@@ -14,7 +15,6 @@ use super::image::{Image, Tar};
 use super::{Outcome, Place, finish};
 use crate::registry::server::Server;
 use crate::registry::tls::Authority;
-use crate::sandbox::copy_program;
 
 /// A registry called `registry.test`, and a folder that a host has everything in; none where this is not root's.
 fn start(what: &str) -> Option<(Place, String, Authority)> {
@@ -29,7 +29,7 @@ fn start(what: &str) -> Option<(Place, String, Authority)> {
     let archives = ["base", "top"].map(|folder| Tar::default().noise(folder, 3, 50_000).archive());
     Image::of(&archives, json!({"Cmd": ["/bin/true"]})).publish(&server, "a");
     fs::create_dir_all(place.path("root/etc")).unwrap();
-    copy_program(Path::new(env!("CARGO_BIN_EXE_pintle-image")), &place.path("root/pintle-image"));
+    copy_program(env!("CARGO_BIN_EXE_pintle-image"), place.path("root/pintle-image"));
     Some((place, format!("registry.test:{}", server.port()), authority))
 }
 

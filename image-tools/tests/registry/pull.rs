@@ -228,9 +228,9 @@ fn bodies_and_heads_without_end_are_cut_off() {
 #[test]
 fn silence_ends_and_is_tried_again() {
     let (server, bytes, blob) = registry();
-    let silence = Duration::from_secs(60);
-    let client =
-        Client::new(Settings { patience: Duration::from_secs(4), retries: 1, ..settings() }).unwrap();
+    let patience = Duration::from_secs(3);
+    let silence = patience * 10;
+    let client = Client::new(Settings { patience, retries: 1, ..settings() }).unwrap();
     client.manifest(&name(&server, "a:1")).unwrap();
     server.fault("GET", "/blobs/", Fault::Stall(silence), 1);
     assert_eq!(all(&client, &server, &blob, 0).unwrap(), bytes);

@@ -4,9 +4,9 @@ use pintle_engines::alone::{Alone, config};
 use pintle_engines::place::has_controller;
 use pintle_engines::task::{Shim, Stdio, code, status};
 use pintle_engines::wire::{Message, Status};
-use pintle_engines::{Check, Engine, check, happens, skip, stands_still, wait_for};
+use pintle_engines::{Check, Engine, check, happens, skip, wait_for};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const CHECKS: &[Check] = &[
@@ -29,14 +29,19 @@ pub const CHECKS: &[Check] = &[
 ];
 
 fn pause_freezes_and_resume_thaws(e: &Engine) {
-    let task = e.script("echo ready; while :; do echo tick; sleep 0.02; done");
+    // Into a file, where nothing is on its way any more when it is frozen.
+    let task = e.script("while :; do echo tick >>/ticks; echo ready; sleep 0.02; done");
+    let ticks = PathBuf::from(format!("/proc/{}/root/ticks", task.pid()));
+    let ticks = || fs::metadata(&ticks).expect("ticks").len();
     task.call("pause").ok();
     assert_eq!(task.status(), "PAUSED");
-    let before = stands_still(Duration::from_millis(300), || task.output().len());
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(ticks(), before, "it ran on");
     task.exec(&[], &["true"]).fails("paused");
     task.call("resume").ok();
     assert_eq!(task.status(), "RUNNING");
-    wait_for("it to run on", || task.output().len() > before);
+    wait_for("it to run on", || ticks() > before);
     task.exec(&[], &["true"]).ok();
     task.remove();
 }

@@ -105,7 +105,7 @@ fn a_source_that_is_waited_for_and_not_even_killed(e: &Engine) {
     does_not_answer(e, Silence::Mute);
 }
 
-/// How long the shim waits for a source; who does not wait for one is answered sooner.
+/// How long the shim waits for a source: long enough for others to be born, asked and killed meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
 fn does_not_answer(e: &Engine, how: Silence) {
@@ -118,22 +118,22 @@ fn does_not_answer(e: &Engine, how: Silence) {
     shim.create(&alone.id, &alone.bundle, &Stdio::default(), None).expect("a container");
     shim.ask("Start", &alone.id, "").expect("a start");
     let begin = Instant::now();
-    let others = roots_on(e, &silent).map(|root| {
+    let mut others = roots_on(e, &silent).map(|root| {
         let (id, bundle) = another(e);
         let mut waits = alone.connect();
         let number = waits.begin_create(&id, &bundle, &[root]);
         (id, bundle, waits, number)
     });
     std::thread::sleep(Duration::from_millis(300));
-    let asked = Instant::now();
     assert_eq!(shim.status(&alone.id, ""), status::RUNNING);
     shim.exec(&alone.id, "x", &["sh", "-c", "exit 4"], &Stdio::default()).expect("an exec");
     shim.ask("Start", &alone.id, "x").expect("a start");
     assert_eq!(shim.wait(&alone.id, "x").0, 4);
     shim.kill(&alone.id, "", 9).expect("a kill");
     assert_eq!(shim.wait(&alone.id, "").0, 137);
-    let answered = asked.elapsed();
-    assert!(answered < TIMEOUT - Duration::from_millis(500), "it took {answered:?}");
+    for (.., waits, number) in &mut others {
+        assert!(waits.client.is_pending(*number, Duration::from_millis(1)), "it was held up by another");
+    }
     for (id, bundle, mut waits, number) in others {
         let status = waits.client.end(number).expect_err("nobody answers");
         assert!(status.message.contains("failed to mount rootfs component"), "{status:?}");
@@ -141,7 +141,7 @@ fn does_not_answer(e: &Engine, how: Silence) {
         assert_eq!(shim.ask("State", &id, "").expect_err("there is none").code, code::NOT_FOUND);
         assert_eq!(mounts_below(&bundle), Vec::<String>::new());
     }
-    assert!(begin.elapsed() < TIMEOUT * 3, "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15), "it took {:?}", begin.elapsed());
     // Who could not be killed ends when there is an answer, and leaves nothing either.
     let pid = shim.pid();
     drop(silent);

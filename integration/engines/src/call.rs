@@ -103,18 +103,6 @@ pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
     assert!(happens(PATIENCE / 2, condition), "waited {:?} for {what}", PATIENCE / 2);
 }
 
-/// Waits until something is the same for a while, and gives that: what was on its way may still come, and then nothing.
-#[track_caller]
-pub fn stands_still<T: PartialEq>(time: Duration, look: impl Fn() -> T) -> T {
-    let mut last = look();
-    wait_for("it to stand still", || {
-        std::thread::sleep(time);
-        let before = std::mem::replace(&mut last, look());
-        before == last
-    });
-    last
-}
-
 /// Whether a condition comes true within a time.
 pub fn happens(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();

@@ -18,7 +18,7 @@ pub mod silent;
 pub mod task;
 pub mod wire;
 
-pub use call::{Answer, Call, happens, stands_still, wait_for};
+pub use call::{Answer, Call, happens, wait_for};
 pub use engine::{Engine, Task};
 pub use pintle_tests::Pty;
 pub use runner::{Check, full, skip};

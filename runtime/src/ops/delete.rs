@@ -108,8 +108,10 @@ pub fn destroy(context: &Context, container: &Container) -> Result<()> {
         }
         match container.cgroup()? {
             Some(cgroup) if owns_cgroup(container) => cgroup::delete(cgroup.path(), LIMIT)?,
-            // Empty by now, or a stranger's.
-            Some(cgroup) => drop(std::fs::remove_dir(cgroup.path())),
+            Some(cgroup) => {
+                // Empty by now, or somebody else's: then it stays.
+                let _in_use = std::fs::remove_dir(cgroup.path());
+            }
             None => {}
         }
     }

@@ -63,8 +63,6 @@ mod tests {
     #[test]
     fn an_existing_config_is_not_touched() {
         let bundle = std::env::temp_dir().join(format!("pintle-spec-{}", std::process::id()));
-        // A killed run of the same number may have left one.
-        let _ = std::fs::remove_dir_all(&bundle);
         std::fs::create_dir(&bundle).unwrap();
         let first = spec(&bundle, false);
         let second = spec(&bundle, true).unwrap_err().to_string();
